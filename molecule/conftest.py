@@ -1,0 +1,74 @@
+"""What the tests of all scenarios share: asking a program on the target, and waiting for an answer.
+
+`host` is testinfra's own fixture. A single test file is run again within a second on a target that
+`molecule converge -s NAME` left: pytest --hosts=docker://monitoring-NAME molecule/NAME
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Response:
+    """An HTTP answer; status 0 when there was none, the reason being in the body then."""
+
+    status: int
+    body: str
+
+    def json(self) -> Any:
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            raise AssertionError(f"expected JSON with status {self.status}, got: {self.body[:500]}") from None
+
+
+class Http:
+    """Asks over HTTP from inside the target: most services listen on its loopback only."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def request(self, url: str, *options: str, timeout: int = 10) -> Response:
+        words = ("--max-time", str(timeout), "--write-out", r"\n%{http_code}", *options, url)
+        done = self.host.run("curl --silent --show-error" + " %s" * len(words), *words)
+        body, _, status = done.stdout.rpartition("\n")
+        return Response(int(status or 0), body or done.stderr)
+
+    def get(self, url: str, user: str | None = None, timeout: int = 10) -> Response:
+        return self.request(url, *(("--user", user) if user else ()), timeout=timeout)
+
+    def post(self, url: str, payload: Any, user: str | None = None, timeout: int = 10) -> Response:
+        options = ("--header", "Content-Type: application/json", "--data-binary", json.dumps(payload))
+        return self.request(url, *options, *(("--user", user) if user else ()), timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def http(host: Host) -> Http:
+    return Http(host)
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[..., Any]:
+    """wait_until(ask, what="…", timeout=30): the first true answer; fails with the last one."""
+
+    def wait(ask: Callable[[], T], what: str, timeout: float = 30, every: float = 0.5) -> T:
+        deadline = time.monotonic() + timeout
+        while not (answer := ask()):
+            if time.monotonic() > deadline:
+                pytest.fail(f"waited {timeout:g} s for {what}; last answer: {answer!r}")
+            time.sleep(every)
+        return answer
+
+    return wait

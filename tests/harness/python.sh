@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Prints the path of the newest Python that the chosen ansible-core runs on: from PATH, else from pyenv.
+# ansible-core 2.19 wants 3.11-3.13, 2.20 and 2.21 want 3.12 or newer; without a choice any of them will do.
+set -euo pipefail
+
+case "${ANSIBLE_CORE:-}" in
+  "" | 2.19) versions=(3.13 3.12 3.11) ;;
+  2.20 | 2.21) versions=(3.13 3.12) ;;
+  *)
+    echo "ANSIBLE_CORE=$ANSIBLE_CORE is not known here: choose 2.19, 2.20 or 2.21" >&2
+    exit 1
+    ;;
+esac
+
+usable() { # really runs (a pyenv shim may only say that it does not), and can make virtual environments
+  "$1" -c "import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != '$2')" >/dev/null 2>&1
+}
+
+for version in "${versions[@]}"; do
+  for candidate in "$(command -v "python$version" || true)" "$(command -v python3 || true)" \
+    "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$version".*/bin/python3; do
+    if [[ -x $candidate ]] && usable "$candidate" "$version"; then
+      # The real file: a shim's answer changes with the folder one stands in.
+      "$candidate" -c 'import os, sys; print(os.path.realpath(sys.executable))'
+      exit 0
+    fi
+  done
+done
+
+echo "no Python of ${versions[*]} with venv and ensurepip found (PATH, pyenv): install one, on Debian and" \
+  "Ubuntu: apt-get install python3-venv" >&2
+exit 1
