@@ -1,0 +1,207 @@
+# Copyright: nekocheik and contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Describe one service of a host: check its role's variables, render its configuration, add it to the plan."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import typing as t
+
+from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
+from ansible.plugins.action import ActionBase
+from ansible.template import trust_as_template
+from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import plan, variables
+
+_STRINGS = {"type": "list", "elements": "str", "default": []}
+_ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "name": {"type": "str", "required": True},
+    "command": _STRINGS,
+    "entrypoint": _STRINGS,
+    "environment": {"type": "dict", "default": {}},
+    "groups": _STRINGS,
+    "pid": {"type": "str", "default": ""},
+    "capabilities": _STRINGS,
+    "read_only": {"type": "bool", "default": True},
+    "tmpfs": {"type": "dict", "default": {}},
+    "mounts": {"type": "list", "elements": "dict", "default": []},
+    "stop_timeout": {"type": "int", "default": 30},
+    "config_target": {"type": "str"},
+    "files": {"type": "dict", "default": {}},
+    "secrets": {"type": "dict", "default": {}},
+    "keep": _STRINGS,
+    "watched": _STRINGS,
+    "data_target": {"type": "str"},
+    "directories": _STRINGS,
+    "ready": {"type": "dict", "default": {}},
+    "check": {"type": "dict"},
+    "reload": {"type": "dict"},
+}
+_SHARED_ROLE = "service"
+_FILE_MODE = 0o640
+
+
+class ActionModule(ActionBase):
+    """Runs on the controller only: a description costs no round trip."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        result = super().run(tmp, task_vars)
+        self._vars = task_vars or {}
+        _validation, arguments = self.validate_argument_spec(argument_spec=_ARGUMENTS)
+        name = arguments["name"]
+        self._check_variables(name)
+        contents = self._contents(arguments)
+        service = self._service(name, arguments, contents)
+        plan.put(self._vars["inventory_hostname"], service, contents)
+        result.update(changed=False, service=name, image=service["image"], files=sorted(contents))
+        return result
+
+    def _check_variables(self, name: str) -> None:
+        role, roles = self._vars["role_path"], os.path.dirname(self._vars["role_path"])
+        specs = {
+            name: variables.specification(role),
+            "monitoring": variables.specification(os.path.join(roles, _SHARED_ROLE)),
+        }
+        values = {key: self._value(key) for spec in specs.values() for key in spec if key in self._vars}
+        problems = variables.unknown(specs, self._vars, foreign=os.listdir(roles))
+        for spec in specs.values():
+            problems += variables.errors(spec, values)
+        if problems:
+            raise AnsibleActionFail("Nothing was changed. " + ". ".join(problems) + ".")
+
+    def _value(self, variable: str) -> t.Any:
+        try:
+            return self._templar.template(self._vars[variable])
+        except AnsibleUndefinedVariable as error:
+            raise AnsibleActionFail(f"Nothing was changed. {variable} cannot be worked out: {error}") from error
+
+    def _of_role(self, name: str, what: str, default: t.Any = None) -> t.Any:
+        """Return the value of a variable that roles have in common, C(<role>_<what>)."""
+        variable = f"{name}_{what}"
+        return self._value(variable) if variable in self._vars else default
+
+    def _service(self, name: str, arguments: dict[str, t.Any], contents: dict[str, bytes]) -> plan.Service:
+        address, port = self._of_role(name, "bind_address", ""), self._of_role(name, "port")
+        ready = dict(arguments["ready"])
+        if "socket" not in ready:
+            ready.update(address=address, port=int(port))
+        secret = set(arguments["secrets"])
+        return {
+            "name": name,
+            "state": self._of_role(name, "state", "present"),
+            "image": self._image(name),
+            "command": arguments["command"] + list(self._of_role(name, "extra_arguments", [])),
+            "entrypoint": arguments["entrypoint"],
+            "env": {**_texts(arguments["environment"]), **_texts(self._of_role(name, "extra_environment", {}))},
+            "labels": _texts(self._of_role(name, "extra_labels", {})),
+            "user": self._of_role(name, "user", "0:0"),
+            "groups": arguments["groups"] + [str(group) for group in self._of_role(name, "extra_groups", [])],
+            "network": "host" if port else "none",
+            "pid": arguments["pid"],
+            "capabilities": arguments["capabilities"],
+            "read_only": arguments["read_only"],
+            "tmpfs": _texts(arguments["tmpfs"]),
+            "mounts": arguments["mounts"] + list(self._of_role(name, "extra_mounts", [])),
+            "memory": variables.size(self._of_role(name, "memory", 0)),
+            "cpus": float(self._of_role(name, "cpus", 0)),
+            "pids": int(self._value("monitoring_pids_limit")),
+            "stop_timeout": arguments["stop_timeout"],
+            "config_target": arguments["config_target"],
+            "config_dir": os.path.join(self._value("monitoring_config_dir"), name),
+            "data_target": arguments["data_target"],
+            "data_dir": os.path.join(self._value("monitoring_data_dir"), name),
+            "directories": arguments["directories"],
+            "files": {
+                path: {
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "mode": _FILE_MODE,
+                    "secret": path in secret,
+                }
+                for path, data in contents.items()
+            },
+            "keep": arguments["keep"],
+            "watched": arguments["watched"],
+            "listen": [{"address": address, "port": int(port), "variable": f"{name}_port"}] if port else [],
+            "ready": ready,
+            "check": arguments["check"],
+            "reload": arguments["reload"],
+        }
+
+    def _image(self, name: str) -> str:
+        """Return the image's reference, moved below the mirror's prefix where there is one."""
+        image, prefix = self._of_role(name, "image"), self._value("monitoring_image_prefix")
+        first, slash, rest = image.partition("/")
+        if prefix and slash and ("." in first or ":" in first):
+            image = rest
+        return f"{prefix}{image}:{self._of_role(name, 'version')}"
+
+    def _contents(self, arguments: dict[str, t.Any]) -> dict[str, bytes]:
+        contents = self._static() | self._rendered()
+        extra = self._of_role(arguments["name"], "extra_files", {})
+        for path, text in {**arguments["files"], **extra}.items():
+            if text is not None:
+                contents[path] = str(text).encode()
+        for path, secret in arguments["secrets"].items():
+            value = self._secret(**secret)
+            if value:
+                contents[path] = value.encode()
+        return contents
+
+    def _secret(self, variable: str, required: bool = True, min_length: int = 1) -> str:
+        value = str(self._value(variable) or "") if variable in self._vars else ""
+        if not value and required:
+            raise AnsibleActionFail(
+                f"Nothing was changed. The secret {variable} is not set for {self._vars['inventory_hostname']}: put "
+                f"it into an encrypted file (ansible-vault create group_vars/monitoring/vault.yml)."
+            )
+        if value and len(value) < min_length:
+            raise AnsibleActionFail(
+                f"Nothing was changed. The secret {variable} (hidden) is refused: it has fewer than {min_length} "
+                f"characters. Make one: openssl rand -base64 24"
+            )
+        return value
+
+    def _static(self) -> dict[str, bytes]:
+        """Return the role's C(files/), as they are."""
+        found = {}
+        for path, source in _walk(os.path.join(self._vars["role_path"], "files")):
+            with open(source, "rb") as reader:
+                found[path] = reader.read()
+        return found
+
+    def _rendered(self) -> dict[str, bytes]:
+        """Return the role's C(templates/), rendered; a template that renders to nothing is not deployed."""
+        root = os.path.join(self._vars["role_path"], "templates")
+        templar = self._templar.copy_with_new_env(searchpath=[root], available_variables=self._vars)
+        found = {}
+        for path, source in _walk(root):
+            with open(source) as reader:
+                template = trust_as_template(reader.read())
+            try:
+                text = templar.template(
+                    template, escape_backslashes=False, overrides={"trim_blocks": True, "lstrip_blocks": True}
+                )
+            except AnsibleUndefinedVariable as error:
+                raise AnsibleActionFail(f"Nothing was changed. {path} cannot be rendered: {error}") from error
+            if str(text or "").strip():
+                found[path.removesuffix(".j2")] = str(text).encode()
+        return found
+
+
+def _walk(root: str) -> list[tuple[str, str]]:
+    """Return all files below a directory as (path below it, whole path)."""
+    found = []
+    for directory, _names, files in os.walk(root):
+        for name in sorted(files):
+            source = os.path.join(directory, name)
+            found.append((os.path.relpath(source, root), source))
+    return found
+
+
+def _texts(values: dict[str, t.Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in values.items()}

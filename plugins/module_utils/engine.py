@@ -1,0 +1,228 @@
+# Copyright: nekocheik and contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A client of the container engine's HTTP API, on the engine's own socket.
+
+Why not the Docker SDK or community.docker's client: the comparison of a whole host and the
+transaction that follows run inside one module on the target. With the standard library alone they need
+nothing installed there, and start in a tenth of the time that C(import docker) takes.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import struct
+import typing as t
+from urllib.parse import quote, urlencode
+
+SOCKET = "/var/run/docker.sock"
+
+
+class EngineError(Exception):
+    """The engine refused a call, or does not answer; the text is the engine's own where there is one."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """An HTTP connection over a unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Engine:
+    """The few calls that comparing, checking and swapping container services need.
+
+    :param path: the engine's unix socket.
+    :param timeout: seconds that one call may take; pulls and loads wait without a limit of their own.
+    """
+
+    def __init__(self, path: str = SOCKET, timeout: float = 60.0) -> None:
+        self.path = path
+        self.timeout = timeout
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, t.Any] | None = None,
+        body: t.Any = None,
+        stream: t.BinaryIO | None = None,
+        timeout: float | None = None,
+    ) -> bytes:
+        """Make one call and return the answer's body.
+
+        :param stream: sent as the request's body (an image archive), instead of C(body) as JSON.
+        :raises EngineError: for any status from 400 on, and when the engine cannot be reached.
+        """
+        url = quote(path) + ("?" + urlencode(query) if query else "")
+        headers = {"Host": "localhost"}
+        payload: t.Any = None
+        if stream is not None:
+            headers.update({"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"})
+            payload = iter(lambda: stream.read(1 << 20), b"")
+        elif body is not None:
+            headers["Content-Type"] = "application/json"
+            payload = json.dumps(body).encode()
+        connection = _UnixConnection(self.path, timeout or self.timeout)
+        try:
+            connection.request(method, url, body=payload, headers=headers, encode_chunked=stream is not None)
+            response = connection.getresponse()
+            data = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineError(f"the engine does not answer on {self.path}: {error}") from error
+        finally:
+            connection.close()
+        if response.status >= 400:
+            raise EngineError(_message(data), response.status)
+        return data
+
+    def get(self, path: str, query: dict[str, t.Any] | None = None) -> t.Any:
+        """Return the decoded answer of a C(GET), or C(None) where there is no such thing."""
+        try:
+            return json.loads(self.call("GET", path, query))
+        except EngineError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def answers(self) -> bool:
+        """Whether an engine is there and works."""
+        try:
+            self.call("GET", "/_ping", timeout=10)
+        except EngineError:
+            return False
+        return True
+
+    def info(self) -> dict[str, t.Any]:
+        """Return the engine's description of itself and of its host."""
+        return t.cast("dict[str, t.Any]", self.get("/info"))
+
+    def containers(self, label: str) -> list[dict[str, t.Any]]:
+        """Return the summaries of all containers, running or not, that carry a label."""
+        filters = json.dumps({"label": [label]})
+        return t.cast("list[dict[str, t.Any]]", self.get("/containers/json", {"all": 1, "filters": filters}))
+
+    def container(self, name: str) -> dict[str, t.Any] | None:
+        """Return the inspection of one container, or C(None)."""
+        return t.cast("dict[str, t.Any] | None", self.get(f"/containers/{name}/json"))
+
+    def image(self, reference: str) -> dict[str, t.Any] | None:
+        """Return the inspection of one local image, or C(None)."""
+        return t.cast("dict[str, t.Any] | None", self.get(f"/images/{reference}/json"))
+
+    def create(self, name: str, body: dict[str, t.Any]) -> str:
+        """Create a container and return its id."""
+        return t.cast("str", json.loads(self.call("POST", "/containers/create", {"name": name}, body))["Id"])
+
+    def start(self, name: str) -> None:
+        """Start a container; one that runs already is left alone."""
+        self.call("POST", f"/containers/{name}/start")
+
+    def stop(self, name: str, seconds: int) -> None:
+        """Stop a container, by force after C(seconds)."""
+        self.call("POST", f"/containers/{name}/stop", {"t": seconds}, timeout=seconds + self.timeout)
+
+    def restart(self, name: str, seconds: int) -> None:
+        """Restart a container, stopping it by force after C(seconds)."""
+        self.call("POST", f"/containers/{name}/restart", {"t": seconds}, timeout=seconds + self.timeout)
+
+    def signal(self, name: str, signal: str) -> None:
+        """Send a signal to a container's first process."""
+        self.call("POST", f"/containers/{name}/kill", {"signal": signal})
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a container another name."""
+        self.call("POST", f"/containers/{name}/rename", {"name": new_name})
+
+    def update(self, name: str, body: dict[str, t.Any]) -> None:
+        """Change what the engine can change on a living container (its restart policy)."""
+        self.call("POST", f"/containers/{name}/update", body=body)
+
+    def remove(self, name: str) -> None:
+        """Remove a container with its anonymous volumes, running or not; none of that name is fine."""
+        try:
+            self.call("DELETE", f"/containers/{name}", {"force": 1, "v": 1})
+        except EngineError as error:
+            if error.status != 404:
+                raise
+
+    def wait(self, name: str, seconds: float) -> int:
+        """Wait until a container ends and return its exit code."""
+        answer = json.loads(self.call("POST", f"/containers/{name}/wait", timeout=seconds))
+        return int(answer["StatusCode"])
+
+    def logs(self, name: str, lines: int = 20) -> str:
+        """Return the last lines that a container wrote, both streams in their order."""
+        try:
+            raw = self.call("GET", f"/containers/{name}/logs", {"stdout": 1, "stderr": 1, "tail": lines})
+        except EngineError as error:
+            return f"(no log: {error})"
+        return _demultiplex(raw).decode(errors="replace").strip()
+
+    def pull(self, reference: str) -> None:
+        """Get an image from its registry.
+
+        :raises EngineError: also for failures that the engine reports inside a successful answer.
+        """
+        name, tag = split_reference(reference)
+        answer = self.call("POST", "/images/create", {"fromImage": name, "tag": tag}, timeout=3600)
+        _raise_reported(answer)
+
+    def load(self, path: str) -> None:
+        """Load an image archive (C(docker save), compressed or not)."""
+        with open(path, "rb") as archive:
+            _raise_reported(self.call("POST", "/images/load", {"quiet": 1}, stream=archive, timeout=3600))
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Split an image reference into its name and its tag or digest.
+
+    >>> split_reference("mirror:5000/prom/prometheus:v3.13.2")
+    ('mirror:5000/prom/prometheus', 'v3.13.2')
+    """
+    if "@" in reference:
+        name, digest = reference.split("@", 1)
+        return name, digest
+    name, colon, tag = reference.rpartition(":")
+    if not colon or "/" in tag:
+        return reference, "latest"
+    return name, tag
+
+
+def _message(data: bytes) -> str:
+    try:
+        return str(json.loads(data)["message"])
+    except (ValueError, KeyError, TypeError):
+        return data.decode(errors="replace").strip()
+
+
+def _raise_reported(answer: bytes) -> None:
+    for line in answer.splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("error"):
+            raise EngineError(str(entry["error"]))
+
+
+def _demultiplex(raw: bytes) -> bytes:
+    """Join the frames of a container's log (an 8-byte header each, unless it has a terminal)."""
+    parts: list[bytes] = []
+    rest = raw
+    while len(rest) >= 8 and rest[0] in (0, 1, 2) and rest[1:4] == b"\0\0\0":
+        size = struct.unpack(">I", rest[4:8])[0]
+        parts.append(rest[8 : 8 + size])
+        rest = rest[8 + size :]
+    return b"".join(parts) + rest

@@ -1,0 +1,228 @@
+# Copyright: nekocheik and contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The change of one service as a transaction: the new state is proved, or the former one is put back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import typing as t
+
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import container, probe, tree
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
+
+_RELOAD_SECONDS = 30.0
+_RESTORE_SECONDS = 60.0
+_LOG_LINES = 20
+
+
+class SwapError(Exception):
+    """The new state of a service could not be proved."""
+
+
+class Outcome(t.TypedDict):
+    """What became of one service."""
+
+    name: str
+    action: str
+    seconds_away: float
+    error: str
+    restored: str
+    log: str
+
+
+class Swap:
+    """One service's change.
+
+    :param service: the description.
+    :param decision: what C(service_compare) found.
+    :param staging_dir: where C(service_stage) left the new configuration, and where the former one is kept
+      until the change is proved.
+    :param deadline: monotonic seconds at which all services of the host have to be ready.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        service: dict[str, t.Any],
+        decision: dict[str, t.Any],
+        staging_dir: str,
+        deadline: float,
+    ) -> None:
+        self.engine = engine
+        self.service = service
+        self.name: str = service["name"]
+        self.action: str = decision["action"]
+        self.files: tree.Change = decision["files"]
+        self.group = int(service["user"].split(":")[1])
+        self.staged = os.path.join(staging_dir, self.name)
+        self.former = os.path.join(staging_dir, ".former", self.name)
+        self.deadline = deadline
+        self.seconds_away = 0.0
+
+    def prepare(self) -> None:
+        """Make the directories; before any container starts, since others may mount them."""
+        for path in self.service["directories"]:
+            os.makedirs(path, mode=0o755, exist_ok=True)
+        if self.service["data_target"] and self.action != "remove":
+            user, group = (int(number) for number in self.service["user"].split(":"))
+            tree.make_directory(os.path.dirname(self.service["data_dir"]), 0, 0, 0o755)
+            tree.make_directory(self.service["data_dir"], user, group, tree.DIRECTORY_MODE)
+        if self.service["config_target"] and self.action != "remove":
+            tree.make_directory(os.path.dirname(self.service["config_dir"]), 0, 0, 0o755)
+            tree.make_directory(self.service["config_dir"], 0, self.group, tree.DIRECTORY_MODE)
+
+    def run(self) -> Outcome:
+        """Make the change; on failure put the former state back."""
+        outcome = Outcome(name=self.name, action=self.action, seconds_away=0.0, error="", restored="", log="")
+        try:
+            getattr(self, f"_{self.action}")()
+        except (EngineError, OSError, SwapError) as error:
+            outcome["error"] = str(error)
+            outcome["log"] = self.engine.logs(self.name, _LOG_LINES)
+            try:
+                outcome["restored"] = self._restore()
+            except (EngineError, OSError) as trouble:
+                outcome["restored"] = f"the former service could not be put back: {trouble}"
+        outcome["seconds_away"] = round(self.seconds_away, 2)
+        return outcome
+
+    # One method for each action of service_compare.
+
+    def _files(self) -> None:
+        self._put_files()
+
+    def _reload(self) -> None:
+        reload = self.service["reload"]
+        target = {**self.service["ready"], **reload}
+        before = probe.sample(target, reload["timestamp_metric"]) or 0.0
+        self._put_files()
+        self.engine.signal(self.name, reload.get("signal", "HUP"))
+        deadline = time.monotonic() + _RELOAD_SECONDS
+        while time.monotonic() < deadline:
+            # The timestamp moves only with a success, the other metric tells of a failure.
+            if (probe.sample(target, reload["timestamp_metric"]) or 0.0) > before:
+                return
+            if probe.sample(target, reload["metric"]) == 0:
+                raise SwapError(f"the program refuses to reload ({reload['metric']} is 0)")
+            time.sleep(0.1)
+        raise SwapError(f"no sign of a reload within {_RELOAD_SECONDS:.0f} s ({reload['timestamp_metric']})")
+
+    def _restart(self) -> None:
+        self._put_files()
+        self._away(lambda: self.engine.restart(self.name, self.service["stop_timeout"]))
+
+    def _start(self) -> None:
+        self._put_files()
+        self._away(lambda: self.engine.start(self.name))
+
+    def _wait(self) -> None:
+        try:
+            self._prove()
+        except SwapError:
+            self.deadline = time.monotonic() + _RESTORE_SECONDS
+            self._away(lambda: self.engine.restart(self.name, self.service["stop_timeout"]))
+
+    def _create(self) -> None:
+        self._recreate()
+
+    def _recreate(self) -> None:
+        container.recover(self.engine, self.name)
+        self._put_files()
+        former = container.leftover(self.name)
+        exists = self.engine.container(self.name) is not None
+
+        def change() -> None:
+            if exists:
+                self.engine.rename(self.name, former)
+                self.engine.stop(former, self.service["stop_timeout"])
+            self.engine.create(self.name, container.body(self.service))
+            self.engine.start(self.name)
+
+        self._away(change)
+        self.engine.remove(former)
+
+    def _remove(self) -> None:
+        if self.engine.container(self.name):
+            self.engine.stop(self.name, self.service["stop_timeout"])
+        self.engine.remove(self.name)
+        shutil.rmtree(self.service["config_dir"], ignore_errors=True)
+
+    # The parts.
+
+    def _away(self, change: t.Callable[[], None]) -> None:
+        """Make a change that takes the service away, and measure for how long."""
+        start = time.monotonic()
+        try:
+            change()
+            self._prove()
+        finally:
+            self.seconds_away = time.monotonic() - start
+
+    def _prove(self, deadline: float | None = None) -> None:
+        target = self.service["ready"]
+        problem = probe.wait_ready(target, deadline or self.deadline, self._ended) or self._ended()
+        if problem:
+            raise SwapError(problem)
+
+    def _ended(self) -> str:
+        """Return why the container cannot become ready any more, or an empty text."""
+        actual = self.engine.container(self.name)
+        if actual is None:
+            return "its container is gone"
+        # One restart may be a race for a port that is just being freed; two are a program that cannot live.
+        if actual["RestartCount"] >= 2 or actual["State"]["Status"] in ("exited", "dead"):
+            return f"the program ends by itself (exit code {actual['State']['ExitCode']})"
+        return ""
+
+    def _put_files(self) -> None:
+        root = self.service["config_dir"]
+        for path in self.files["changed"] + self.files["removed"]:
+            kept = os.path.join(self.former, path)
+            os.makedirs(os.path.dirname(kept), exist_ok=True)
+            shutil.copy2(os.path.join(root, path), kept)
+        for path in self.files["added"] + self.files["changed"]:
+            mode = self.service["files"][path]["mode"]
+            tree.write(root, path, os.path.join(self.staged, path), mode, self.group)
+        for path in self.files["removed"]:
+            tree.remove(root, path)
+        for path in self.files["permissions"]:
+            mode = self.service["files"].get(path, {}).get("mode", tree.DIRECTORY_MODE)
+            tree.correct(root, path, mode, self.group)
+
+    def _restore_files(self) -> None:
+        root = self.service["config_dir"]
+        for path in self.files["added"]:
+            if os.path.exists(os.path.join(root, path)):
+                tree.remove(root, path)
+        for path in self.files["changed"] + self.files["removed"]:
+            kept = os.path.join(self.former, path)
+            if os.path.exists(kept):
+                mode = self.service["files"].get(path, {}).get("mode", 0o640)
+                tree.write(root, path, kept, mode, self.group)
+
+    def _restore(self) -> str:
+        """Put the former files and container back and tell in a sentence how that went."""
+        self._restore_files()
+        former = container.leftover(self.name)
+        if self.action in ("create", "recreate"):
+            if self.engine.container(former) is None:
+                if self.action == "create":
+                    self.engine.remove(self.name)
+                    return "there was no former service to put back"
+                return "the former service was not stopped"
+            self.engine.remove(self.name)
+            self.engine.rename(former, self.name)
+            self.engine.start(self.name)
+        elif self.action == "reload":
+            self.engine.signal(self.name, self.service["reload"].get("signal", "HUP"))
+        elif self.action == "restart":
+            self.engine.restart(self.name, self.service["stop_timeout"])
+        else:
+            return "nothing had to be put back"
+        try:
+            self._prove(time.monotonic() + _RESTORE_SECONDS)
+        except SwapError as error:
+            return f"the former service was put back but is not ready: {error}"
+        return "the former service runs again"

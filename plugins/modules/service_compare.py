@@ -1,0 +1,254 @@
+#!/usr/bin/python
+# Copyright: nekocheik and contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Compare a host with the services that were described for it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_compare
+short_description: Compare a host with the services that were described for it
+description:
+  - Compares all services of a host in one round trip with what is really there, which is the files, their owners and
+    modes, the containers, their images and whether the programs answer. Changes nothing.
+  - Refuses what could not work before anything is changed, which is a system that is not supported, a port that
+    another program holds or a disk without room.
+  - Reports C(changed) only in check mode, where it stands for the change that a real run would make.
+author: ["nekocheik (@nekocheik)"]
+options:
+  plan:
+    description:
+      - The described services. The action plugin fills it in from the run's plan; an empty list given by hand only asks
+        whether there is an engine.
+    type: list
+    elements: dict
+    default: []
+  min_free_disk:
+    description: Bytes that must be free below I(directories) and the engine's own before anything is changed.
+    type: int
+    default: 0
+  directories:
+    description: Directories that the services write to.
+    type: list
+    elements: path
+    default: []
+  systems:
+    description: Supported systems, each C(id) of C(/etc/os-release) with its lowest version.
+    type: dict
+    default: {}
+  texts:
+    description: Whether to return the present text of files that differ, for a diff. Never those of secrets.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Can run in check mode and tells what would change.
+    support: full
+  diff_mode:
+    description: Shows the files, fields and services that differ, without secrets.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Compare the host with its plan
+  nekocheik.deployment_monitoring.service_compare:
+    min_free_disk: 2147483648
+    directories: [/var/lib/deployment-monitoring]
+  register: service_comparison
+"""
+
+RETURN = r"""
+engine:
+  description: Whether a container engine answers on the host.
+  type: bool
+  returned: always
+services:
+  description: For each service that differs, the action that mends it, the reasons, and the files concerned.
+  type: dict
+  returned: always
+differs:
+  description: Whether anything differs.
+  type: bool
+  returned: always
+missing_images:
+  description: The images that services need and that the host does not have.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import fnmatch
+import os
+import typing as t
+from concurrent.futures import ThreadPoolExecutor
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import container, probe, tree
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
+
+NONE, FILES, RELOAD, WAIT = "none", "files", "reload", "wait"
+RESTART, START, RECREATE, CREATE, REMOVE = "restart", "start", "recreate", "create", "remove"
+
+
+def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Decide what has to happen to one service.
+
+    :param engine: C(None) where the host has no engine yet: then nothing can be running.
+    :returns: C(action), C(reasons) (sentences), C(files) (see C(tree.compare)) and C(image) (whether it is there).
+    """
+    actual = engine.container(service["name"]) if engine else None
+    if service["state"] == "absent":
+        there = actual is not None or os.path.isdir(service["config_dir"])
+        return _decision(REMOVE if there else NONE, ["it is not wanted here"] if there else [])
+    user, group = (int(number) for number in service["user"].split(":"))
+    files = tree.compare(service["config_dir"], service["files"], (user, group), service["keep"])
+    image = engine.image(service["image"]) if engine else None
+    reasons = [f"{path}: {how}" for how, paths in files.items() for path in paths]  # type: ignore[attr-defined]
+    if service["data_target"] and not tree.right_directory(service["data_dir"], user, group):
+        reasons.append(f"{service['data_dir']}: missing, or not {service['user']}'s own")
+    reasons += [f"{path}: missing" for path in service["directories"] if not os.path.isdir(path)]
+
+    def decide(action: str, *more: str) -> dict[str, t.Any]:
+        return _decision(action, [*more, *reasons], files, image is not None)
+
+    if actual is None:
+        return decide(CREATE, "there is no such container")
+    if engine and engine.container(container.leftover(service["name"])):
+        return decide(RECREATE, "an earlier change was cut off")
+    fields = container.differences(service, actual, image)
+    if fields:
+        return decide(RECREATE, *(f"{field}: {there} → {wanted}" for field, there, wanted in fields))
+    state = actual["State"]
+    if state.get("Paused") or state.get("Restarting"):
+        return decide(RECREATE, f"the container is {state['Status']}")
+    if not state["Running"]:
+        return decide(START, f"the container is {state['Status']}")
+    touched = files["added"] + files["changed"] + files["removed"]
+    if touched and not all(_matches(path, service["watched"]) for path in touched):
+        return decide(RELOAD if service["reload"] else RESTART)
+    if reasons:
+        return decide(FILES)
+    problem = probe.ready(service["ready"]) if service["ready"] else ""
+    return decide(WAIT, problem) if problem else decide(NONE)
+
+
+def refusals(
+    engine: Engine | None, services: list[dict[str, t.Any]], decisions: dict[str, dict[str, t.Any]]
+) -> list[str]:
+    """Return a sentence for each port that a service is about to take and that another program holds."""
+    starting = [s for s in services if decisions[s["name"]]["action"] in (CREATE, RECREATE, START)]
+    if not any(service["listen"] for service in starting):
+        return []
+    ours = {entry["Id"] for entry in engine.containers(container.LABEL)} if engine else set()
+    listeners = probe.listeners()
+    found = []
+    for service in starting:
+        for wanted in service["listen"]:
+            for listener in listeners:
+                if listener.port != wanted["port"] or not probe.overlap(listener.address, wanted["address"]):
+                    continue
+                program, process, groups = probe.owner(listener.inode)
+                if not any(identifier in groups for identifier in ours):
+                    found.append(
+                        f"{wanted['variable']}: {wanted['port']} is taken on {listener.address} by {program} "
+                        f"(process {process}); stop it or choose another port"
+                    )
+                    break
+    return found
+
+
+def host_refusals(
+    systems: dict[str, t.Any], directories: list[str], min_free_disk: int, engine: Engine | None
+) -> list[str]:
+    """Return a sentence for each thing that makes the host unfit for a change."""
+    found = []
+    system = probe.operating_system()
+    lowest = systems.get(system.get("ID", ""))
+    version = system.get("VERSION_ID", "0")
+    if systems and (lowest is None or _number(version) < _number(str(lowest))):
+        known = ", ".join(f"{name} from {least}" for name, least in systems.items())
+        found.append(
+            f"{system.get('PRETTY_NAME', 'this system')} is not supported (monitoring_supported_systems: {known})"
+        )
+    root = engine.info().get("DockerRootDir") if engine else None
+    for directory in [*directories, *([root] if root else [])]:
+        free = probe.free_bytes(directory)
+        if free < min_free_disk:
+            found.append(
+                f"monitoring_min_free_disk: {directory} has {free / (1 << 30):.1f} GiB free and "
+                f"{min_free_disk / (1 << 30):.1f} GiB are asked for; make room or lower the variable"
+            )
+    return found
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _matches(path: str, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
+
+
+def _decision(
+    action: str, reasons: list[str], files: t.Any = None, image: bool = True
+) -> dict[str, t.Any]:
+    empty = tree.Change(added=[], changed=[], removed=[], permissions=[])
+    return {"action": action, "reasons": reasons, "files": files or empty, "image": image}
+
+
+def _texts(services: list[dict[str, t.Any]], decisions: dict[str, dict[str, t.Any]]) -> dict[str, dict[str, str]]:
+    """Return the present text of each file that is about to change, but for secrets and files of no record."""
+    found: dict[str, dict[str, str]] = {}
+    for service in services:
+        files = decisions[service["name"]]["files"]
+        for path in files["changed"]:
+            if not service["files"][path]["secret"]:
+                with open(os.path.join(service["config_dir"], path), errors="replace") as reader:
+                    found.setdefault(service["name"], {})[path] = reader.read()
+    return found
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "plan": {"type": "list", "elements": "dict", "default": []},
+            "min_free_disk": {"type": "int", "default": 0},
+            "directories": {"type": "list", "elements": "path", "default": []},
+            "systems": {"type": "dict", "default": {}},
+            "texts": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    services = module.params["plan"]
+    engine: Engine | None = Engine()
+    if not engine.answers():
+        engine = None
+    try:
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            found = list(pool.map(lambda service: compare_service(engine, service), services))
+        decisions = {service["name"]: decision for service, decision in zip(services, found)}
+        differing = {name: d for name, d in decisions.items() if d["action"] != NONE}
+        problems: list[str] = []
+        if differing:
+            problems = host_refusals(
+                module.params["systems"], module.params["directories"], module.params["min_free_disk"], engine
+            )
+            problems += refusals(engine, services, decisions)
+    except EngineError as error:
+        module.fail_json(msg=f"The engine refused a question: {error}")
+    module.exit_json(
+        changed=False,
+        engine=engine is not None,
+        problems=problems,
+        services=differing,
+        differs=bool(differing),
+        texts=_texts(services, differing and decisions) if module.params["texts"] and differing else {},
+        missing_images=sorted({
+            s["image"] for s in services if not decisions[s["name"]]["image"] and s["state"] == "present"
+        }),
+    )
+
+
+if __name__ == "__main__":
+    main()

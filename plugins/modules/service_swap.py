@@ -1,0 +1,125 @@
+#!/usr/bin/python
+# Copyright: nekocheik and contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Change the services of a host that differ from their descriptions."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_swap
+short_description: Change the services that differ, each as a transaction
+description:
+  - Changes all services that differ side by side, under one deadline. A change of configuration that the program can
+    reload is reloaded and confirmed by the program's own metric. Otherwise the former container is kept aside, the new
+    one is started and proved ready from the host.
+  - A service that does not get ready gets its former container and configuration back, and the task fails with the
+    cause and the last lines that the program wrote.
+  - All of it happens in one call on the host, so that a lost connection cannot leave it half done. A killed one is mended
+    by the next run.
+author: ["nekocheik (@nekocheik)"]
+options:
+  services:
+    description: The services that differ, as C(service_compare) returned them.
+    type: dict
+    required: true
+  staging_dir:
+    description: The directory that C(service_stage) filled; removed at the end.
+    type: path
+    required: true
+  timeout:
+    description: Seconds within which all services have to be ready.
+    type: int
+    default: 120
+  preview:
+    description: The diff that C(service_compare) made, shown with C(--diff). The action plugin takes it out.
+    type: list
+    elements: dict
+    default: []
+  plan:
+    description: The described services. The action plugin fills it in.
+    type: list
+    elements: dict
+    default: []
+attributes:
+  check_mode:
+    description: Is skipped in check mode; C(service_compare) tells what it would do.
+    support: none
+  diff_mode:
+    description: Shows what C(service_compare) found.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Swap the services that differ
+  nekocheik.deployment_monitoring.service_swap:
+    services: "{{ service_comparison.services }}"
+    staging_dir: /var/lib/deployment-monitoring/.staging
+"""
+
+RETURN = r"""
+outcomes:
+  description: For each service its name, the action, the seconds that it was away, and the error if there was one.
+  type: list
+  elements: dict
+  returned: always
+"""
+
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.swap import Outcome, Swap
+
+
+def sentence(outcome: Outcome) -> str:
+    """Return what became of a service, for a person."""
+    if not outcome["error"]:
+        away = f", away for {outcome['seconds_away']} s" if outcome["seconds_away"] else ""
+        return f"{outcome['name']}: {outcome['action']}{away}"
+    log = "".join(f"\n    {line}" for line in outcome["log"].splitlines())
+    return (
+        f"{outcome['name']}: {outcome['action']} failed: {outcome['error']}. {outcome['restored'].capitalize()}."
+        f"\n  Its last log lines:{log or ' none'}"
+    )
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "services": {"type": "dict", "required": True},
+            "staging_dir": {"type": "path", "required": True},
+            "timeout": {"type": "int", "default": 120},
+            "preview": {"type": "list", "elements": "dict", "default": []},
+            "plan": {"type": "list", "elements": "dict", "default": []},
+        },
+    )
+    decisions, staging_dir = module.params["services"], module.params["staging_dir"]
+    engine = Engine(timeout=120)
+    deadline = time.monotonic() + module.params["timeout"]
+    swaps = [
+        Swap(engine, service, decisions[service["name"]], staging_dir, deadline)
+        for service in module.params["plan"]
+        if service["name"] in decisions
+    ]
+    for swap in swaps:
+        swap.prepare()
+    with ThreadPoolExecutor(max_workers=max(1, len(swaps))) as pool:
+        outcomes = list(pool.map(Swap.run, swaps))
+    shutil.rmtree(staging_dir, ignore_errors=True)
+    failed = [outcome for outcome in outcomes if outcome["error"]]
+    if failed:
+        module.fail_json(
+            msg="\n".join(map(sentence, failed)),
+            outcomes=outcomes,
+            changed=len(failed) < len(outcomes),
+        )
+    # "wait" only waited: a service that was still starting is no change.
+    changed = any(outcome["action"] != "wait" or outcome["seconds_away"] for outcome in outcomes)
+    module.exit_json(changed=changed, outcomes=outcomes, msg="\n".join(map(sentence, outcomes)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+# Copyright: nekocheik and contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The variables of a role held against its argument specification, before anything is touched.
+
+Ansible's own check knows types and choices. It does not know a variable that nobody reads (C(prometheus_prot)),
+a port that does not exist or a size that is none, so this one adds those, and reports all at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+import typing as t
+
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+Spec = dict[str, dict[str, t.Any]]
+
+_DURATION = re.compile(r"^(\d+(ms|s|m|h|d|w|y))+$")
+_SIZE = re.compile(r"^\d+(\.\d+)?\s*([kmgt]i?b?|b)?$", re.IGNORECASE)
+
+
+class _Kind(t.NamedTuple):
+    """What the ending of a variable's name promises about its value."""
+
+    holds: t.Callable[[t.Any], bool]
+    meaning: str
+
+
+_KINDS: dict[str, _Kind] = {
+    "_port": _Kind(lambda value: 1 <= int(value) <= 65535, "a port is a number from 1 to 65535"),
+    "_memory": _Kind(lambda value: bool(_SIZE.match(str(value))), "a size is written like 512m or 2g"),
+    "_size": _Kind(lambda value: bool(_SIZE.match(str(value))), "a size is written like 512MB or 50GB"),
+    "_interval": _Kind(lambda value: bool(_DURATION.match(str(value))), "a duration is written like 15s or 5m"),
+    "_retention_time": _Kind(lambda value: bool(_DURATION.match(str(value))), "a duration is written like 30d"),
+    "_cpus": _Kind(lambda value: float(value) >= 0, "a number of processors is 0 (no limit) or more"),
+    "_user": _Kind(
+        lambda value: bool(re.match(r"^\d+:\d+$", str(value))), "a user is written as two numbers, like 472:472"
+    ),
+    "_uri": _Kind(
+        lambda value: not re.search(r"//[^/@]*:[^/@]*@", str(value)),
+        "a password in it would show in the list of processes",
+    ),
+    "_version": _Kind(
+        lambda value: bool(str(value)) and str(value) != "latest",
+        "a version is pinned: latest would change under your feet",
+    ),
+}
+
+
+@functools.lru_cache(maxsize=None)
+def specification(role_path: str) -> Spec:
+    """Return all options of a role, whatever their entry point."""
+    path = os.path.join(role_path, "meta", "argument_specs.yml")
+    with open(path) as reader:
+        entries = yaml.load(reader, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["argument_specs"]
+    return {name: spec for entry in entries.values() for name, spec in (entry.get("options") or {}).items()}
+
+
+@functools.lru_cache(maxsize=None)
+def defaults(role_path: str) -> dict[str, t.Any]:
+    """Return a role's defaults as they are written, Jinja and all."""
+    with open(os.path.join(role_path, "defaults", "main.yml")) as reader:
+        return yaml.load(reader, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+
+
+def errors(spec: Spec, values: dict[str, t.Any]) -> list[str]:
+    """Return one sentence for each value that a specification refuses.
+
+    :param values: the variables that are set, templated.
+    """
+    found = []
+    for name, option in sorted(spec.items()):
+        if name not in values:
+            if option.get("required"):
+                found.append(f"{name} is not set: {_text(option)}")
+            continue
+        value = values[name]
+        shown = "the value (hidden)" if option.get("no_log") else repr(value)
+        result = ArgumentSpecValidator({name: option}).validate({name: value})
+        if result.error_messages:
+            reason = f"it must be of the type {option.get('type', 'str')}"
+            if option.get("choices"):
+                reason = "it must be one of " + ", ".join(map(str, option["choices"]))
+            elif option.get("options") or option.get("elements"):
+                reason = "; ".join(result.error_messages)
+            found.append(f"{name}: {shown} is refused: {reason}")
+            continue
+        kind = next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
+        if kind and value not in (None, "") and not _holds(kind, value):
+            found.append(f"{name}: {shown} is refused: {kind.meaning}")
+        elif kind and name.endswith("_version") and not value:
+            found.append(f"{name}: {shown} is refused: {kind.meaning}")
+    return found
+
+
+def unknown(prefixes: dict[str, Spec], names: t.Iterable[str], foreign: t.Iterable[str] = ()) -> list[str]:
+    """Return one sentence for each variable that carries a role's prefix and that the role does not know.
+
+    :param prefixes: role name (or C(monitoring)) → its specification.
+    :param foreign: prefixes of other roles that begin with one of these.
+    """
+    found = []
+    for prefix, spec in prefixes.items():
+        others = tuple(f"{other}_" for other in foreign if other != prefix and other.startswith(prefix + "_"))
+        for name in sorted(names):
+            if not name.startswith(prefix + "_") or name in spec or (others and name.startswith(others)):
+                continue
+            near = difflib.get_close_matches(name, spec, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]}?" if near else f"the role's variables are in roles/{prefix}/defaults"
+            found.append(f"{name} is not a variable of this collection: {hint}")
+    return found
+
+
+def size(text: t.Any) -> int:
+    """Return the bytes of a size like C(512m) or C(2g); the units are powers of 1024.
+
+    >>> size("512m")
+    536870912
+    """
+    value = str(text).strip().lower().rstrip("b").rstrip("i")
+    factors = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+    if value and value[-1] in factors:
+        return int(float(value[:-1]) * factors[value[-1]])
+    return int(float(value or 0))
+
+
+def _holds(kind: _Kind, value: t.Any) -> bool:
+    try:
+        return kind.holds(value)
+    except (TypeError, ValueError):
+        return False
+
+
+def _text(option: dict[str, t.Any]) -> str:
+    description = option.get("description", "")
+    return description if isinstance(description, str) else " ".join(description)
