@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # `make engine`: leaves a Docker engine alone that answers; otherwise installs and starts one (Debian, Ubuntu).
+# Without root it can only say what is missing.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=paths.sh
 . "$(dirname "${BASH_SOURCE[0]}")/paths.sh"
@@ -11,17 +12,24 @@ die() {
   exit 1
 }
 
+has() { command -v "$1" >/dev/null; }
+
+# shellcheck disable=SC2317
 answers() { docker info >/dev/null 2>&1; }
 
 systemd_runs() { [[ -d /run/systemd/system ]]; }
 
-install_packages() {
-  command -v apt-get >/dev/null ||
-    die "no Docker engine, and this is neither Debian nor Ubuntu: install Docker, then run this again"
-  echo "engine: installing Docker and what the test images are made with, about 60 s"
+missing_packages() { # of Debian; the last two make the test images
+  has dockerd || answers || echo docker.io iptables
+  has debootstrap || echo debootstrap
+  has mmdebstrap || echo mmdebstrap
+}
+
+install() {
+  echo "engine: installing $*, about 60 s"
   apt-get update -qq || die "'apt-get update' failed: see above"
-  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-    docker.io debootstrap mmdebstrap iptables ca-certificates >/dev/null || die "'apt-get install docker.io' failed"
+  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null ||
+    die "'apt-get install $*' failed: see above"
 }
 
 start_by_hand() {
@@ -38,22 +46,17 @@ wait_until_it_answers() {
   done
 }
 
-missing_tools() { # what tests/images needs besides the engine
-  local tool
-  for tool in mmdebstrap debootstrap; do
-    command -v "$tool" >/dev/null || echo "$tool"
-  done
-}
-
 main() {
-  if answers && [[ -z $(missing_tools) || $(id -u) != 0 ]]; then
-    echo "engine: Docker $(docker version --format '{{.Server.Version}}') answers"
-    return
-  fi
-  [[ $(id -u) == 0 ]] ||
+  local packages
+  read -ra packages <<<"$(missing_packages | xargs)"
+  if ! answers && [[ $(id -u) != 0 ]]; then
     die "Docker does not answer ($(docker info 2>&1 | tail -1)), and only root can start it: start it, or run as root"
-  if ! command -v dockerd >/dev/null || [[ -n $(missing_tools) ]]; then
-    install_packages
+  fi
+  if ! has apt-get; then
+    answers || has dockerd ||
+      die "no Docker engine, and this is neither Debian nor Ubuntu: install Docker, then run this again"
+  elif [[ ${#packages[@]} != 0 && $(id -u) == 0 ]]; then
+    install "${packages[@]}"
   fi
   if ! answers; then
     if systemd_runs; then

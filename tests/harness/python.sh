@@ -8,7 +8,7 @@ case "${ANSIBLE_CORE:-}" in
   2.20 | 2.21) versions=(3.13 3.12) ;;
   *)
     echo "ANSIBLE_CORE=$ANSIBLE_CORE is not known here: choose 2.19, 2.20 or 2.21" >&2
-    exit 1
+    exit 2
     ;;
 esac
 
