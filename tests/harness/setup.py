@@ -1,4 +1,4 @@
-"""Installs the tools of the tests: a virtual environment, the collections, a link to this checkout.
+"""Installs the tools of the tests: a virtual environment, and the collections.
 
 Everything lands in the cache folder, keyed by what it is made of, so that checkouts share it and a
 second run finds it there. Run by setup.sh with the Python that the tools shall live in.
@@ -107,17 +107,6 @@ def collections(line: str, venv: Path) -> Path:
     return folder
 
 
-def link_checkout() -> Path:
-    """Lets Ansible find this checkout, whatever its folder is called, under the collection's name."""
-    folder = STATE / "collections"
-    link = folder / "ansible_collections/nekocheik/deployment_monitoring"
-    if not link.is_symlink() or link.readlink() != CHECKOUT:
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(CHECKOUT)
-    return folder
-
-
 def write_environment(venv: Path, collection_paths: list[Path]) -> None:
     """Writes what tests/harness/run sources."""
     asked = os.environ.get("ANSIBLE_CORE")
@@ -127,6 +116,7 @@ def write_environment(venv: Path, collection_paths: list[Path]) -> None:
         f"export ANSIBLE_COLLECTIONS_PATH={shlex.quote(':'.join(map(str, collection_paths)))}",
         # Ansible's and molecule's working files: per checkout, or two of one folder name would share them.
         f"export ANSIBLE_HOME={shlex.quote(str(STATE / 'ansible'))}",
+        f"export RUFF_CACHE_DIR={shlex.quote(str(STATE / 'ruff'))}",
     ]
     path = STATE / (f"env-{asked}.sh" if asked else "env.sh")
     text = "\n".join(lines) + "\n"
@@ -142,7 +132,8 @@ def main() -> None:
         line = core_line()
         venv = virtual_environment(line)
         shared = collections(line, venv)
-        write_environment(venv, [link_checkout(), shared])
+        # .collections in the checkout is the collection itself, by a link, whatever the folder is called.
+        write_environment(venv, [CHECKOUT / ".collections", shared])
     say(f"ready: ansible-core {line} on Python {PYTHON} ({time.monotonic() - began:.1f} s)")
 
 
