@@ -148,6 +148,9 @@ def _normal(field: str, value: t.Any, wanted: t.Any) -> t.Any:
     if field == "Mounts":
         return [{key: entry.get(key) or None for key in ("Type", "Source", "Target", "ReadOnly", "BindOptions")}
                 for entry in value or []]  # fmt: skip
+    if field == "SecurityOpt":
+        # The engine adds label=disable to containers that share the host's processes.
+        return [option for option in value or [] if option != "label=disable"]
     if field == "PidsLimit":
         # An engine whose kernel lacks the limit answers null: nothing there could be changed.
         return wanted if value is None else value

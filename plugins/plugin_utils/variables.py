@@ -89,6 +89,10 @@ def errors(spec: Spec, values: dict[str, t.Any]) -> list[str]:
                 reason = "; ".join(result.error_messages)
             found.append(f"{name}: {shown} is refused: {reason}")
             continue
+        if option.get("type") == "bool" and not isinstance(value, bool):
+            # Jinja takes the text "false" for true.
+            found.append(f"{name}: {shown} is a text; set it in a YAML file, an INI inventory cannot say true or false")
+            continue
         kind = next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
         if kind and value not in (None, "") and not _holds(kind, value):
             found.append(f"{name}: {shown} is refused: {kind.meaning}")
