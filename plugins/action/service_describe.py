@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import typing as t
 
@@ -54,14 +55,16 @@ class ActionModule(ActionBase):
         self._vars = task_vars or {}
         _validation, arguments = self.validate_argument_spec(argument_spec=_ARGUMENTS)
         name = arguments["name"]
-        self._check_variables(name)
+        problems = self._refused_variables(name) or self._refused_secrets(arguments) + self._refused_address(name)
+        if problems:
+            raise AnsibleActionFail("Nothing was changed. " + ". ".join(problems) + ".")
         contents = self._contents(arguments)
         service = self._service(name, arguments, contents)
         plan.put(self._vars["inventory_hostname"], service, contents)
         result.update(changed=False, service=name, image=service["image"], files=sorted(contents))
         return result
 
-    def _check_variables(self, name: str) -> None:
+    def _refused_variables(self, name: str) -> list[str]:
         role, roles = self._vars["role_path"], os.path.dirname(self._vars["role_path"])
         specs = {
             name: variables.specification(role),
@@ -71,8 +74,41 @@ class ActionModule(ActionBase):
         problems = variables.unknown(specs, self._vars, foreign=os.listdir(roles))
         for spec in specs.values():
             problems += variables.errors(spec, values)
-        if problems:
-            raise AnsibleActionFail("Nothing was changed. " + ". ".join(problems) + ".")
+        return problems
+
+    def _refused_secrets(self, arguments: dict[str, t.Any]) -> list[str]:
+        problems, host = [], self._vars["inventory_hostname"]
+        for secret in arguments["secrets"].values():
+            variable, shortest = secret["variable"], secret.get("min_length", 1)
+            value = str(self._value(variable) or "")
+            if not value and secret.get("required", True):
+                problems.append(
+                    f"The secret {variable} is not set for {host}: put it into an encrypted file (ansible-vault create "
+                    "group_vars/monitoring/vault.yml; vault.yml.example beside it lists all)"
+                )
+            elif value and len(value) < shortest:
+                problems.append(
+                    f"The secret {variable} (hidden) has fewer than {shortest} characters: make one by openssl rand "
+                    "-base64 24"
+                )
+        return problems
+
+    def _refused_address(self, name: str) -> list[str]:
+        """A program is on a public address only where that was asked for."""
+        variable = f"{name}_bind_address"
+        if variable not in self._vars:
+            return []
+        address = self._value(variable)
+        try:
+            private = not ipaddress.ip_address(address).is_global and not ipaddress.ip_address(address).is_unspecified
+        except ValueError:
+            return [f"{variable}: {address!r} is no IP address; set it, or monitoring_address, in host_vars"]
+        if private or self._value("monitoring_public_bind"):
+            return []
+        return [
+            f"{variable}: {address} can be reached by anybody; use a private address (monitoring_address in host_vars), "
+            "or set monitoring_public_bind to true behind a firewall"
+        ]
 
     def _value(self, variable: str) -> t.Any:
         try:
@@ -147,24 +183,10 @@ class ActionModule(ActionBase):
             if text is not None:
                 contents[path] = str(text).encode()
         for path, secret in arguments["secrets"].items():
-            value = self._secret(**secret)
+            value = str(self._value(secret["variable"]) or "")
             if value:
                 contents[path] = value.encode()
         return contents
-
-    def _secret(self, variable: str, required: bool = True, min_length: int = 1) -> str:
-        value = str(self._value(variable) or "") if variable in self._vars else ""
-        if not value and required:
-            raise AnsibleActionFail(
-                f"Nothing was changed. The secret {variable} is not set for {self._vars['inventory_hostname']}: put "
-                f"it into an encrypted file (ansible-vault create group_vars/monitoring/vault.yml)."
-            )
-        if value and len(value) < min_length:
-            raise AnsibleActionFail(
-                f"Nothing was changed. The secret {variable} (hidden) is refused: it has fewer than {min_length} "
-                f"characters. Make one: openssl rand -base64 24"
-            )
-        return value
 
     def _static(self) -> dict[str, bytes]:
         """Return the role's C(files/), as they are."""
