@@ -78,7 +78,7 @@ def specification(role: Path) -> str:
             }
         }
     }
-    return HEADER + yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
+    return HEADER + yaml.safe_dump(content, sort_keys=False, width=90, allow_unicode=True)
 
 
 def main(arguments: list[str]) -> int:

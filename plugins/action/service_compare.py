@@ -69,16 +69,20 @@ def _diff(
         decision = decisions.get(name)
         if not decision:
             continue
-        entries.append({"prepared": f"{name}: {decision['action']}\n" + "".join(f"  {r}\n" for r in decision["reasons"])})
+        entries.append(
+            {"prepared": f"{name}: {decision['action']}\n" + "".join(f"  {r}\n" for r in decision["reasons"])}
+        )
         contents = plan.contents(host, name)
         for path in decision["files"]["added"] + decision["files"]["changed"]:
             if service["files"][path]["secret"]:
                 continue
             label = f"{service['config_dir']}/{path}"
-            entries.append({
-                "before_header": label,
-                "after_header": label,
-                "before": texts.get(name, {}).get(path, ""),
-                "after": contents[path].decode(errors="replace"),
-            })
+            entries.append(
+                {
+                    "before_header": label,
+                    "after_header": label,
+                    "before": texts.get(name, {}).get(path, ""),
+                    "after": contents[path].decode(errors="replace"),
+                }
+            )
     return entries

@@ -109,9 +109,7 @@ def differences(
 def _mounts(service: dict[str, t.Any]) -> list[dict[str, t.Any]]:
     mounts = list(service["mounts"])
     if service["config_target"]:
-        mounts.insert(
-            0, {"source": service["config_dir"], "target": service["config_target"], "read_only": True}
-        )
+        mounts.insert(0, {"source": service["config_dir"], "target": service["config_target"], "read_only": True})
     if service["data_target"]:
         mounts.insert(0, {"source": service["data_dir"], "target": service["data_target"], "read_only": False})
     result = []

@@ -156,5 +156,3 @@ def _address(raw: str) -> str:
 def _reachable(address: str) -> str:
     """Return where to ask a program that listens on an address."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(address, address)
-
-

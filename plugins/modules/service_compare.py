@@ -189,9 +189,7 @@ def _matches(path: str, patterns: list[str]) -> bool:
     return any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
 
 
-def _decision(
-    action: str, reasons: list[str], files: t.Any = None, image: bool = True
-) -> dict[str, t.Any]:
+def _decision(action: str, reasons: list[str], files: t.Any = None, image: bool = True) -> dict[str, t.Any]:
     empty = tree.Change(added=[], changed=[], removed=[], permissions=[])
     return {"action": action, "reasons": reasons, "files": files or empty, "image": image}
 
@@ -244,9 +242,9 @@ def main() -> None:
         services=differing,
         differs=bool(differing),
         texts=_texts(services, differing and decisions) if module.params["texts"] and differing else {},
-        missing_images=sorted({
-            s["image"] for s in services if not decisions[s["name"]]["image"] and s["state"] == "present"
-        }),
+        missing_images=sorted(
+            {s["image"] for s in services if not decisions[s["name"]]["image"] and s["state"] == "present"}
+        ),
     )
 
 

@@ -51,7 +51,7 @@ _KINDS: dict[str, _Kind] = {
 }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def specification(role_path: str) -> Spec:
     """Return all options of a role, whatever their entry point."""
     path = os.path.join(role_path, "meta", "argument_specs.yml")
@@ -60,7 +60,7 @@ def specification(role_path: str) -> Spec:
     return {name: spec for entry in entries.values() for name, spec in (entry.get("options") or {}).items()}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def defaults(role_path: str) -> dict[str, t.Any]:
     """Return a role's defaults as they are written, Jinja and all."""
     with open(os.path.join(role_path, "defaults", "main.yml")) as reader:
@@ -94,9 +94,14 @@ def errors(spec: Spec, values: dict[str, t.Any]) -> list[str]:
             found.append(f"{name}: {shown} is a text; set it in a YAML file, an INI inventory cannot say true or false")
             continue
         kind = next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
-        if kind and value not in (None, "") and not _holds(kind, value):
-            found.append(f"{name}: {shown} is refused: {kind.meaning}")
-        elif kind and name.endswith("_version") and not value:
+        if (
+            kind
+            and value not in (None, "")
+            and not _holds(kind, value)
+            or kind
+            and name.endswith("_version")
+            and not value
+        ):
             found.append(f"{name}: {shown} is refused: {kind.meaning}")
     return found
 

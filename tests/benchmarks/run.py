@@ -80,9 +80,7 @@ def floor(directory: Path) -> float:
 def docker_run(name: str = FIRST) -> float:
     """Start the same containers by plain `docker run` on a target and return the seconds until all are ready."""
     script = (HERE / "docker_run.py").read_bytes()
-    done = subprocess.run(
-        ["docker", "exec", "-i", name, "python3", "-"], input=script, capture_output=True, check=True
-    )
+    done = subprocess.run(["docker", "exec", "-i", name, "python3", "-"], input=script, capture_output=True, check=True)
     return float(done.stdout.decode().split()[-1])
 
 

@@ -45,9 +45,7 @@ def parser() -> argparse.ArgumentParser:
     app = commands.add_parser("app", parents=[common], help="a deployed app")
     app.add_argument("--name", required=True, help="the container's name: {project}-{branch}-deploy")
     app.add_argument("--no-metrics", action="store_true", help="answer /health only")
-    app.add_argument(
-        "--rps", type=float, default=1, help="synthetic requests per second (default: %(default)s)"
-    )
+    app.add_argument("--rps", type=float, default=1, help="synthetic requests per second (default: %(default)s)")
 
     control = commands.add_parser("control", help="look at a running program, or break it")
     control.add_argument("service", help="port-manager, deployment-api, tunnel-manager or an app's container")
@@ -91,9 +89,7 @@ def build(options: argparse.Namespace) -> Service:
 def control(options: argparse.Namespace) -> None:
     """Send one control action and print the answer."""
     parameters = dict(parse_parameter(text) for text in options.parameters)
-    ends_loop = options.action == "reset" or (
-        options.action == "crash_loop" and parameters.get("enabled") is False
-    )
+    ends_loop = options.action == "reset" or (options.action == "crash_loop" and parameters.get("enabled") is False)
     cleared = ends_loop and clear_crash_loop(options.service, options.state_dir)
     try:
         answer = send(options.service, options.action, options.url, options.run_dir, **parameters)

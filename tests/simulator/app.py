@@ -17,15 +17,11 @@ class App(Service):
     title = "app"
     log_fields = ("method", "path", "status")
 
-    def __init__(
-        self, settings: Settings, build: str | None = None, metrics: bool = True, rps: float = 1.0
-    ) -> None:
+    def __init__(self, settings: Settings, build: str | None = None, metrics: bool = True, rps: float = 1.0) -> None:
         self.usual_rps = rps
         super().__init__(settings, build, metrics)
         self.routes["/"] = self.home
-        self.requests = Counter(
-            "http_requests", "HTTP requests served", ["method", "status"], registry=self.registry
-        )
+        self.requests = Counter("http_requests", "HTTP requests served", ["method", "status"], registry=self.registry)
         self.duration = Histogram(
             "http_request_duration_seconds", "Time to answer an HTTP request", registry=self.registry
         )

@@ -43,9 +43,7 @@ def send(
     sock = run_dir / f"{service}.sock" if run_dir else None
     if url:
         parts = urlsplit(url)
-        connection = http.client.HTTPConnection(
-            parts.hostname or "127.0.0.1", parts.port or 80, timeout=timeout
-        )
+        connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=timeout)
     elif sock and sock.exists():
         connection = UnixConnection(sock, timeout)
     elif service in PORTS:

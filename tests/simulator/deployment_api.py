@@ -158,8 +158,6 @@ class DeploymentApi(Service):
         else:
             self.log("error", f"❌ Deployment of {app} failed after {duration:g} s: {reason}", **about)
 
-    def do_fail_deployment(
-        self, count: int = 1, project: str = "shop", branch: str = "main"
-    ) -> dict[str, Any]:
+    def do_fail_deployment(self, count: int = 1, project: str = "shop", branch: str = "main") -> dict[str, Any]:
         """Let deployments fail."""
         return self.do_deploy(project=project, branch=branch, outcome="failure", count=count)

@@ -106,9 +106,7 @@ class PortManager(Service):
 
     def exposition(self) -> str:
         """Return what the mission's JavaScript sends."""
-        return hand_written(
-            *((name, kind, text, [(name, value)]) for kind, name, text, value in self._values())
-        )
+        return hand_written(*((name, kind, text, [(name, value)]) for kind, name, text, value in self._values()))
 
     def collect(self) -> Iterator[Metric]:
         """Return what the newer build sends."""
@@ -192,9 +190,7 @@ class PortManager(Service):
         whole(to, "to", 0, CAPACITY)
         choice(backing, "backing", ("serve", "none", "hidden"))
         with self.lock:
-            self.allocations = {
-                key: entry for key, entry in self.allocations.items() if entry["project"] != FILLER
-            }
+            self.allocations = {key: entry for key, entry in self.allocations.items() if entry["project"] != FILLER}
             self.hidden, self.backed = 0, backing == "serve"
             while self.total < to:
                 if backing == "hidden":

@@ -26,9 +26,7 @@ class TunnelManager(Service):
         self.tunnels = dict(parse_tunnel(text) for text in tunnels)
         gauge = Gauge("tunnel_manager_active_tunnels", "Tunnels in place", registry=self.registry)
         gauge.set_function(lambda: len(self.tunnels))
-        self.syncs = Counter(
-            "tunnel_manager_syncs", "Times that the tunnels were set", registry=self.registry
-        )
+        self.syncs = Counter("tunnel_manager_syncs", "Times that the tunnels were set", registry=self.registry)
 
     def start(self) -> None:
         """Also say which tunnels there are."""

@@ -45,9 +45,7 @@ def start(room: Path) -> Iterator[Start]:
     """Start a service in this process on a port of its own; stop it when the test ends."""
     running: list[Service] = []
 
-    def begin(
-        kind: type[Service], name: str | None = None, listen: str = "127.0.0.1", **options: Any
-    ) -> Service:
+    def begin(kind: type[Service], name: str | None = None, listen: str = "127.0.0.1", **options: Any) -> Service:
         settings = Settings(
             name=name or kind.title,
             listen=listen,
@@ -315,9 +313,7 @@ def test_content_type_of_metrics(start: Start, build: str, given: str | None, ex
 
 
 def test_hand_written_metrics_begin_with_an_empty_line_as_the_missions_do(start: Start) -> None:
-    assert request(start(DeploymentApi), "/metrics")[2].startswith(
-        "\n# HELP deployment_total Total déploiements\n"
-    )
+    assert request(start(DeploymentApi), "/metrics")[2].startswith("\n# HELP deployment_total Total déploiements\n")
 
 
 def test_deployment_status_and_counters(start: Start) -> None:

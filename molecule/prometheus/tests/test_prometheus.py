@@ -6,9 +6,7 @@ def test_answers_with_its_own_metrics(http):
 
 def test_scrapes_itself(http, wait_until):
     def itself():
-        targets = http.get("http://127.0.0.1:9090/api/v1/targets?state=active").json()["data"][
-            "activeTargets"
-        ]
+        targets = http.get("http://127.0.0.1:9090/api/v1/targets?state=active").json()["data"]["activeTargets"]
         return [t for t in targets if t["labels"]["job"] == "prometheus" and t["health"] == "up"]
 
     wait_until(itself, what="the job prometheus to be up", timeout=40)
