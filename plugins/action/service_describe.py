@@ -106,8 +106,8 @@ class ActionModule(ActionBase):
         if private or self._value("monitoring_public_bind"):
             return []
         return [
-            f"{variable}: {address} can be reached by anybody; use a private address (monitoring_address in host_vars), "
-            "or set monitoring_public_bind to true behind a firewall"
+            f"{variable}: {address} can be reached by anybody; use a private address (monitoring_address in "
+            "host_vars), or set monitoring_public_bind to true behind a firewall"
         ]
 
     def _value(self, variable: str) -> t.Any:

@@ -45,9 +45,9 @@ def compare(root: str, files: dict[str, dict[str, t.Any]], owner: tuple[int, int
     for directory, names, found in os.walk(root):
         for name in names:
             relative = os.path.relpath(os.path.join(directory, name), root)
-            if relative in wanted_directories:
-                if not _has(os.path.join(root, relative), 0, group, DIRECTORY_MODE):
-                    change["permissions"].append(relative)
+            full = os.path.join(root, relative)
+            if relative in wanted_directories and not _has(full, 0, group, DIRECTORY_MODE):
+                change["permissions"].append(relative)
         for name in found:
             relative = os.path.relpath(os.path.join(directory, name), root)
             if relative not in files and not _kept(relative, keep):

@@ -14,8 +14,8 @@ description:
     one is started and proved ready from the host.
   - A service that does not get ready gets its former container and configuration back, and the task fails with the
     cause and the last lines that the program wrote.
-  - All of it happens in one call on the host, so that a lost connection cannot leave it half done. A killed one is mended
-    by the next run.
+  - All of it happens in one call on the host, so that a lost connection cannot leave it half done. A killed one is
+    mended by the next run.
 author: ["nekocheik (@nekocheik)"]
 options:
   services:

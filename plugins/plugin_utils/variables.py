@@ -94,14 +94,8 @@ def errors(spec: Spec, values: dict[str, t.Any]) -> list[str]:
             found.append(f"{name}: {shown} is a text; set it in a YAML file, an INI inventory cannot say true or false")
             continue
         kind = next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
-        if (
-            kind
-            and value not in (None, "")
-            and not _holds(kind, value)
-            or kind
-            and name.endswith("_version")
-            and not value
-        ):
+        # An empty value means "not set", but for a version.
+        if kind and (value not in (None, "") or name.endswith("_version")) and not _holds(kind, value):
             found.append(f"{name}: {shown} is refused: {kind.meaning}")
     return found
 
