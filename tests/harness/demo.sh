@@ -36,16 +36,17 @@ make_password() {
 }
 
 up() {
-  local images=$DEPLOYMENT_MONITORING_CACHE/images/vars.yml
+  local images=$DEPLOYMENT_MONITORING_CACHE/images/vars.yml plays=()
   make_password
   if is_up; then
-    step "the target runs already: only the site is applied again"
+    step "the target runs already: bringing the simulated platform up to date"
+    plays=(--limit demo)
   else
     refuse_taken_ports
     step "creating the target and the simulated platform, about 30 s"
-    ansible-playbook -i inventory/local -e "@$images" -e "{\"demo_ports\": [$(IFS=, && echo "${PORTS[*]}")]}" \
-      tests/target/demo.yml
   fi
+  ansible-playbook -i inventory/local -e "@$images" -e "{\"demo_ports\": [$(IFS=, && echo "${PORTS[*]}")]}" \
+    "${plays[@]}" tests/target/demo.yml
   step "deploying the site, about 90 s"
   ansible-playbook -i inventory/local -e "@$images" -e "@$STATE/vars.yml" site.yml
   cat <<EOF
