@@ -187,6 +187,7 @@ def lint_steps() -> list[Step]:
         "ruff": "ruff check .",
         "ruff-format": "ruff format --check --diff .",
         "antsibull-docs": "antsibull-docs lint-collection-docs --plugin-docs .",
+        "argument-specs": "python tools/argument_specs.py --check",
         "changelog": "antsibull-changelog lint",
         "galaxy-build": f"ansible-galaxy collection build --force --output-path {shlex.quote(str(build))}",
     }
