@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import yaml
 
-with open("../shared/secrets.yml") as reader:
-    ADMIN = f"admin:{yaml.safe_load(reader)['grafana_admin_password']}"
+SECRETS = yaml.safe_load((Path(__file__).parents[2] / "shared/secrets.yml").read_text())
+ADMIN = f"admin:{SECRETS['grafana_admin_password']}"
 
 # Every port of the mission, and words that only the right program says there.
 SERVICES = {
