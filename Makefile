@@ -36,7 +36,7 @@ bench: images ## the benchmarks of docs/performance.md
 	@$(RUN) python tests/benchmarks/run.py
 
 images: setup engine ## the test images, those that are missing
-	@$(RUN) python tests/images/build.py all
+	@$(RUN) python tests/images/build.py build
 
 setup: ## the tools: a Python environment and the collections
 	@$(HARNESS)/setup.sh
