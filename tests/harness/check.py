@@ -105,7 +105,8 @@ def known_durations() -> dict[str, float]:
 @functools.cache
 def seconds_to_build_images() -> float:
     """What the images that were never built here will take."""
-    done = subprocess.run([sys.executable, IMAGES, "list"], stdout=subprocess.PIPE, text=True, check=False)
+    # Without an engine yet it cannot tell.
+    done = subprocess.run([sys.executable, IMAGES, "list"], capture_output=True, text=True, check=False)
     if done.returncode:
         return IMAGES_COLD_SECONDS
     return sum(float(seconds) for seconds in re.findall(r" missing +about (\d+) s", done.stdout))
