@@ -12,18 +12,18 @@ case "${ANSIBLE_CORE:-}" in
     ;;
 esac
 
-usable() { # really runs (a pyenv shim may only say that it does not), and can make virtual environments
-  "$1" -c "import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != '$2')" >/dev/null 2>&1
+# Prints the real file of a Python of that version: a pyenv shim may only say that it is none, and its answer
+# changes with the folder one stands in. It must be able to make virtual environments.
+real_python() {
+  "$1" -c "import ensurepip, os, sys, venv
+if '%d.%d' % sys.version_info[:2] != '$2': sys.exit(1)
+print(os.path.realpath(sys.executable))" 2>/dev/null
 }
 
 for version in "${versions[@]}"; do
   for candidate in "$(command -v "python$version" || true)" "$(command -v python3 || true)" \
     "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$version".*/bin/python3; do
-    if [[ -x $candidate ]] && usable "$candidate" "$version"; then
-      # The real file: a shim's answer changes with the folder one stands in.
-      "$candidate" -c 'import os, sys; print(os.path.realpath(sys.executable))'
-      exit 0
-    fi
+    if [[ -x $candidate ]] && real_python "$candidate" "$version"; then exit 0; fi
   done
 done
 
