@@ -4,7 +4,7 @@ SHELL := /bin/bash
 HARNESS := tests/harness
 RUN := $(HARNESS)/run
 
-.PHONY: help setup engine images lint unit test molecule site-test demo demo-down bench shell clean lock
+.PHONY: help setup engine images lint unit integration test molecule site-test demo demo-down bench shell clean lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ lint: setup ## the linters
 
 unit: setup ## the unit tests
 	@$(HARNESS)/check.sh unit
+
+integration: setup engine ## the mechanism, against a real engine
+	@$(HARNESS)/check.sh integration
 
 molecule: images ## the scenarios on real targets; SCENARIO=NAME: that one, shown as it runs
 	@$(if $(SCENARIO),$(RUN) molecule test -s $(SCENARIO),$(HARNESS)/check.sh molecule)

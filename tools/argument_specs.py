@@ -74,6 +74,7 @@ def specification(role: Path) -> str:
         "argument_specs": {
             ENTRY_POINTS.get(role.name, "main"): {
                 "short_description": title.group(1) if title else role.name,
+                "description": ["Every variable, its meaning and its default are in defaults/main.yml."],
                 "options": {name: option(described[name], value) for name, value in values.items()},
             }
         }
