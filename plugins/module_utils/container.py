@@ -59,11 +59,12 @@ def body(service: dict[str, t.Any]) -> dict[str, t.Any]:
 def checker_body(service: dict[str, t.Any], staging: str) -> dict[str, t.Any]:
     """Return the create request of the container that checks a staged configuration with the new image.
 
-    It sees what the service will see, except the network and the data.
+    It sees what the service will see, except the network, the data and directories that are yet to be made.
 
     :param staging: the directory on the host that stands in for the configuration.
     """
-    request = body({**service, "config_dir": staging, "data_target": None})
+    mounts = [mount for mount in service["mounts"] if os.path.exists(mount["source"])]
+    request = body({**service, "config_dir": staging, "data_target": None, "mounts": mounts})
     request["Entrypoint"] = service["check"]["entrypoint"]
     request["Cmd"] = service["check"]["command"]
     request["Labels"] = {LABEL + ".check": service["name"]}

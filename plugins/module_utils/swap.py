@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import stat
 import time
 import typing as t
 
@@ -60,9 +62,16 @@ class Swap:
         self.former = os.path.join(staging_dir, ".former", self.name)
         self.deadline = deadline
         self.seconds_away = 0.0
+        self._left = 0.0
+        self._restarts = 0
+        # Owners and modes before the change: the former container can only use what is its own user's.
+        self._owners: dict[str, os.stat_result] = {}
 
     def prepare(self) -> None:
         """Make the directories; before any container starts, since others may mount them."""
+        for path in (self.service["data_dir"], self.service["config_dir"]):
+            if os.path.isdir(path):
+                self._owners[path] = os.stat(path)
         for path in self.service["directories"]:
             os.makedirs(path, mode=0o755, exist_ok=True)
         if self.service["data_target"] and self.action != "remove":
@@ -76,15 +85,24 @@ class Swap:
     def run(self) -> Outcome:
         """Make the change; on failure put the former state back."""
         outcome = Outcome(name=self.name, action=self.action, seconds_away=0.0, error="", restored="", log="")
+        unfinished = tree.unfinished(self.service["config_dir"])
         try:
+            if self.service["config_target"] and self.action in ("reload", "restart", "start", "create", "recreate"):
+                with open(unfinished, "w"):
+                    pass
             getattr(self, f"_{self.action}")()
-        except (EngineError, OSError, SwapError) as error:
-            outcome["error"] = str(error)
+        except Exception as error:  # whatever it was, the former state has to come back
+            outcome["error"] = str(error) if isinstance(error, (EngineError, OSError, SwapError)) else repr(error)
             outcome["log"] = self.engine.logs(self.name, _LOG_LINES)
             try:
                 outcome["restored"] = self._restore()
-            except (EngineError, OSError) as trouble:
+            except Exception as trouble:
                 outcome["restored"] = f"the former service could not be put back: {trouble}"
+            if self._left:
+                self.seconds_away = time.monotonic() - self._left
+        if not outcome["restored"].startswith("the former service could not"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(unfinished)
         outcome["seconds_away"] = round(self.seconds_away, 2)
         return outcome
 
@@ -97,6 +115,8 @@ class Swap:
         reload = self.service["reload"]
         target = {**self.service["ready"], **reload}
         before = probe.sample(target, reload["timestamp_metric"]) or 0.0
+        # A program that refused an earlier configuration says so until it has taken this one.
+        refused_before = probe.sample(target, reload["metric"]) == 0
         self._put_files()
         self.engine.signal(self.name, reload.get("signal", "HUP"))
         deadline = time.monotonic() + _RELOAD_SECONDS
@@ -104,7 +124,7 @@ class Swap:
             # The timestamp moves only with a success, the other metric tells of a failure.
             if (probe.sample(target, reload["timestamp_metric"]) or 0.0) > before:
                 return
-            if probe.sample(target, reload["metric"]) == 0:
+            if not refused_before and probe.sample(target, reload["metric"]) == 0:
                 raise SwapError(f"the program refuses to reload ({reload['metric']} is 0)")
             time.sleep(0.1)
         raise SwapError(f"no sign of a reload within {_RELOAD_SECONDS:.0f} s ({reload['timestamp_metric']})")
@@ -147,21 +167,23 @@ class Swap:
         if self.engine.container(self.name):
             self.engine.stop(self.name, self.service["stop_timeout"])
         self.engine.remove(self.name)
+        self.engine.remove(container.leftover(self.name))
         shutil.rmtree(self.service["config_dir"], ignore_errors=True)
 
     # The parts.
 
     def _away(self, change: t.Callable[[], None]) -> None:
         """Make a change that takes the service away, and measure for how long."""
-        start = time.monotonic()
-        try:
-            change()
-            self._prove()
-        finally:
-            self.seconds_away = time.monotonic() - start
+        self._left = time.monotonic()
+        change()
+        self._prove()
+        self.seconds_away = time.monotonic() - self._left
 
     def _prove(self, deadline: float | None = None) -> None:
         target = self.service["ready"]
+        actual = self.engine.container(self.name)
+        # It may have crashed long ago, which says nothing about this change.
+        self._restarts = actual["RestartCount"] if actual else 0
         problem = probe.wait_ready(target, deadline or self.deadline, self._ended) or self._ended()
         if problem:
             raise SwapError(problem)
@@ -172,16 +194,19 @@ class Swap:
         if actual is None:
             return "its container is gone"
         # One restart may be a race for a port that is just being freed; two are a program that cannot live.
-        if actual["RestartCount"] >= 2 or actual["State"]["Status"] in ("exited", "dead"):
+        if actual["RestartCount"] - self._restarts >= 2 or actual["State"]["Status"] in ("exited", "dead"):
             return f"the program ends by itself (exit code {actual['State']['ExitCode']})"
         return ""
 
     def _put_files(self) -> None:
         root = self.service["config_dir"]
+        for path in self.files["changed"] + self.files["removed"] + self.files["permissions"]:
+            full = os.path.normpath(os.path.join(root, path))
+            self._owners.setdefault(full, os.lstat(full))
         for path in self.files["changed"] + self.files["removed"]:
             kept = os.path.join(self.former, path)
             os.makedirs(os.path.dirname(kept), exist_ok=True)
-            shutil.copy2(os.path.join(root, path), kept)
+            shutil.copy2(os.path.join(root, path), kept, follow_symlinks=False)
         for path in self.files["added"] + self.files["changed"]:
             mode = self.service["files"][path]["mode"]
             tree.write(root, path, os.path.join(self.staged, path), mode, self.group)
@@ -198,9 +223,16 @@ class Swap:
                 tree.remove(root, path)
         for path in self.files["changed"] + self.files["removed"]:
             kept = os.path.join(self.former, path)
-            if os.path.exists(kept):
+            if os.path.islink(kept):
+                if not os.path.lexists(os.path.join(root, path)):
+                    os.symlink(os.readlink(kept), os.path.join(root, path))
+            elif os.path.exists(kept):
                 mode = self.service["files"].get(path, {}).get("mode", 0o640)
                 tree.write(root, path, kept, mode, self.group)
+        for path, status in self._owners.items():
+            if os.path.exists(path) and not os.path.islink(path):
+                os.chown(path, status.st_uid, status.st_gid)
+                os.chmod(path, stat.S_IMODE(status.st_mode))
 
     def _restore(self) -> str:
         """Put the former files and container back and tell in a sentence how that went."""

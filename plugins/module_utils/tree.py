@@ -113,6 +113,11 @@ def make_directory(path: str, user: int, group: int, mode: int) -> None:
         os.chmod(path, mode)
 
 
+def unfinished(root: str) -> str:
+    """Return the path of the file that is there while a change of a tree is not yet in force."""
+    return root + ".unfinished"
+
+
 def digest(path: str) -> str:
     """Return a file's SHA-256 in hexadecimal."""
     with open(path, "rb") as reader:

@@ -98,7 +98,8 @@ def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[st
     """
     actual = engine.container(service["name"]) if engine else None
     if service["state"] == "absent":
-        there = actual is not None or os.path.isdir(service["config_dir"])
+        former = engine.container(container.leftover(service["name"])) if engine else None
+        there = actual or former or os.path.isdir(service["config_dir"])
         return _decision(REMOVE if there else NONE, ["it is not wanted here"] if there else [])
     user, group = (int(number) for number in service["user"].split(":"))
     files = tree.compare(service["config_dir"], service["files"], (user, group), service["keep"])
@@ -111,10 +112,10 @@ def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[st
     def decide(action: str, *more: str) -> dict[str, t.Any]:
         return _decision(action, [*more, *reasons], files, image is not None)
 
-    if actual is None:
-        return decide(CREATE, "there is no such container")
     if engine and engine.container(container.leftover(service["name"])):
         return decide(RECREATE, "an earlier change was cut off")
+    if actual is None:
+        return decide(CREATE, "there is no such container")
     fields = container.differences(service, actual, image)
     if fields:
         return decide(RECREATE, *(f"{field}: {there} → {wanted}" for field, there, wanted in fields))
@@ -123,6 +124,11 @@ def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[st
         return decide(RECREATE, f"the container is {state['Status']}")
     if not state["Running"]:
         return decide(START, f"the container is {state['Status']}")
+    unseen = [source for source, target in _own_mounts(service) if not _sees(state["Pid"], source, target)]
+    if unseen:
+        return decide(RESTART, *(f"{source}: not the directory that the container sees" for source in unseen))
+    if os.path.exists(tree.unfinished(service["config_dir"])):
+        return decide(RELOAD if service["reload"] else RESTART, "an earlier change was cut off")
     touched = files["added"] + files["changed"] + files["removed"]
     if touched and not all(_matches(path, service["watched"]) for path in touched):
         return decide(RELOAD if service["reload"] else RESTART)
@@ -179,6 +185,25 @@ def host_refusals(
                 f"{min_free_disk / (1 << 30):.1f} GiB are asked for; make room or lower the variable"
             )
     return found
+
+
+def _own_mounts(service: dict[str, t.Any]) -> list[tuple[str, str]]:
+    pairs = [(service["config_dir"], service["config_target"]), (service["data_dir"], service["data_target"])]
+    return [(source, target) for source, target in pairs if target]
+
+
+def _sees(process: int, source: str, target: str) -> bool:
+    """Whether a container has a directory of the host as it is now: one that was replaced keeps its old inode there."""
+    inside = f"/proc/{process}/root"
+    for part in target.strip("/").split("/"):
+        inside += "/" + part
+        if os.path.islink(inside):
+            return True  # leads out of the container, so nothing can be said
+    try:
+        seen = os.stat(inside)
+    except OSError:
+        return True
+    return os.path.isdir(source) and os.path.samestat(seen, os.stat(source))
 
 
 def _number(version: str) -> tuple[int, ...]:

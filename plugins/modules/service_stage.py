@@ -60,6 +60,7 @@ checked:
 
 import os
 import shutil
+import socket
 import tarfile
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
@@ -100,6 +101,8 @@ def check(engine: Engine, service: dict[str, t.Any], staging_dir: str, timeout: 
         code = engine.wait(name, timeout)
         return "" if code == 0 else engine.logs(name, 30) or f"the checker ended with {code}"
     except EngineError as error:
+        if isinstance(error.__cause__, socket.timeout):
+            return f"the checker did not end within {timeout:.0f} s"
         return f"the checker could not run: {error}"
     finally:
         engine.remove(name)

@@ -1,0 +1,3 @@
+module nekocheik.deployment_monitoring/probe-server
+
+go 1.21

@@ -1,0 +1,777 @@
+"""The transaction on a real engine: what is asked for comes to be and is proved, or the former state is back.
+
+Driven as the modules drive it: compare, stage, check, swap; only Ansible itself is left out.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+import typing as t
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import container, probe, swap, tree
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
+from ansible_collections.nekocheik.deployment_monitoring.plugins.modules import (
+    service_compare,
+    service_stage,
+    service_swap,
+)
+
+USER = 59999
+Service = dict[str, t.Any]
+Outcome = dict[str, t.Any]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class Stand:
+    """One service of the probe server and the steps that the roles' mechanism takes with it."""
+
+    def __init__(self, engine: Engine, root: Path, name: str) -> None:
+        self.engine, self.root, self.name = engine, root, f"swaptest-{name}"
+        self.port = free_port()
+        self.staging = str(root / "data" / ".staging")
+        self.contents: dict[str, bytes] = {"main.conf": b"first\n"}
+        self.version = "1"
+        self.changes: Service = {}
+        self.timeout = 20.0
+
+    def service(self) -> Service:
+        """Return the description as service_describe would."""
+        description: Service = {
+            "name": self.name,
+            "state": "present",
+            "image": f"swaptest-probe:{self.version}",
+            "command": [],
+            "entrypoint": [],
+            "env": {"PROBE_LISTEN": f"127.0.0.1:{self.port}"},
+            "labels": {"kind": "test"},
+            "user": f"{USER}:{USER}",
+            "groups": [],
+            "network": "host",
+            "pid": "",
+            "capabilities": [],
+            "read_only": True,
+            "tmpfs": {"/tmp": "size=1m"},
+            "mounts": [],
+            "memory": 64 << 20,
+            "cpus": 0.5,
+            "pids": 64,
+            "stop_timeout": 5,
+            "config_target": "/etc/probe",
+            "config_dir": str(self.root / "etc" / self.name),
+            "data_target": "/data",
+            "data_dir": str(self.root / "data" / self.name),
+            "directories": [],
+            "files": {
+                path: {"sha256": hashlib.sha256(data).hexdigest(), "mode": 0o640, "secret": False}
+                for path, data in self.contents.items()
+            },
+            "keep": ["kept.d/*"],
+            "watched": ["watched/*"],
+            "listen": [{"address": "127.0.0.1", "port": self.port, "variable": "probe_port"}],
+            "ready": {"address": "127.0.0.1", "port": self.port, "path": "/ready"},
+            "check": {"entrypoint": ["/bin/probe-server"], "command": ["check"]},
+            "reload": {
+                "metric": "probe_config_last_reload_successful",
+                "timestamp_metric": "probe_config_last_reload_success_timestamp_seconds",
+            },
+        }
+        return {**description, **copy.deepcopy(self.changes)}
+
+    def configure(self, text: str, path: str = "main.conf") -> None:
+        self.contents[path] = text.encode()
+
+    def compare(self) -> dict[str, t.Any]:
+        return service_compare.compare_service(self.engine, self.service())
+
+    def action(self) -> str:
+        return str(self.compare()["action"])
+
+    def stage(self) -> str:
+        """Unpack and check; return what the checker says."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w:gz") as writer:
+            for path, data in self.contents.items():
+                entry = tarfile.TarInfo(f"{self.name}/{path}")
+                entry.size, entry.mode = len(data), 0o600
+                writer.addfile(entry, io.BytesIO(data))
+        packed = self.root / "configurations.tar.gz"
+        packed.write_bytes(archive.getvalue())
+        service = self.service()
+        service_stage.unpack(str(packed), self.staging, [service])
+        return service_stage.check(self.engine, service, self.staging, 20)
+
+    def prepared(self, decision: dict[str, t.Any]) -> swap.Swap:
+        deadline = time.monotonic() + self.timeout
+        made = swap.Swap(self.engine, self.service(), decision, self.staging, deadline)
+        made.prepare()
+        return made
+
+    def apply(self) -> Outcome:
+        """Take all steps, as a run of the playbook does."""
+        decision = self.compare()
+        if decision["action"] == "none":
+            return {"action": "none", "error": ""}
+        assert service_compare.refusals(self.engine, [self.service()], {self.name: decision}) == []
+        assert self.stage() == ""
+        outcome = t.cast("Outcome", self.prepared(decision).run())
+        shutil.rmtree(self.staging)
+        return outcome
+
+    def stands(self) -> Outcome:
+        """Apply, and have the result proved: nothing differs any more."""
+        outcome = self.apply()
+        assert outcome["error"] == "", outcome
+        assert self.compare() == {"action": "none", "reasons": [], "files": EMPTY, "image": True}
+        return outcome
+
+    def inspection(self) -> dict[str, t.Any]:
+        found = self.engine.container(self.name)
+        assert found is not None
+        return found
+
+    def life(self) -> tuple[str, str]:
+        """Return what changes with every restart."""
+        found = self.inspection()
+        return found["Id"], found["State"]["StartedAt"]
+
+    def ask(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            return t.cast("str", answer.read().decode())
+
+    def ready(self) -> str:
+        return probe.ready(self.service()["ready"])
+
+    def live(self, path: str = "main.conf") -> Path:
+        return self.root / "etc" / self.name / path
+
+    def starts(self) -> list[str]:
+        return (self.root / "data" / self.name / "starts").read_text().splitlines()
+
+    def containers(self) -> list[str]:
+        """Return the names of all containers that belong to the service, its checker's included."""
+        every = self.engine.get("/containers/json", {"all": 1})
+        names = [name.removeprefix("/") for summary in every for name in summary["Names"]]
+        return sorted(name for name in names if name == self.name or name.startswith(f"{self.name}_"))
+
+
+EMPTY: dict[str, list[str]] = {"added": [], "changed": [], "removed": [], "permissions": []}
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.fixture
+def stand(engine: Engine, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stand]:
+    """A service that is described and not there yet."""
+    # The container's user has to get through.
+    for directory in (tmp_path, *tmp_path.parents[:3]):
+        if directory != Path("/tmp"):
+            directory.chmod(0o755)
+    made = Stand(engine, tmp_path, "one")
+    yield made
+    for name in made.containers():
+        engine.remove(name)
+
+
+@pytest.fixture
+def running(stand: Stand) -> Stand:
+    """A service that runs as it is described."""
+    stand.stands()
+    return stand
+
+
+# What is asked for comes to be.
+
+
+def test_a_service_is_created_and_then_nothing_differs(stand: Stand) -> None:
+    assert stand.compare()["action"] == "create"
+    outcome = stand.stands()
+    assert outcome["action"] == "create"
+    assert stand.ask("/config") == "first\n"
+    assert stand.containers() == [stand.name]
+    assert not Path(stand.staging).exists()
+    assert stand.live().stat().st_mode & 0o777 == 0o640
+    assert (stand.live().stat().st_uid, stand.live().stat().st_gid) == (0, USER)
+
+
+def test_an_unchanged_service_is_left_alone(running: Stand) -> None:
+    before = running.life()
+    assert running.apply()["action"] == "none"
+    assert running.life() == before
+
+
+def test_a_changed_configuration_is_reloaded_without_a_restart_and_confirmed_by_the_program(running: Stand) -> None:
+    before = running.life()
+    running.configure("second\n")
+    outcome = running.stands()
+    assert outcome["action"] == "reload"
+    assert outcome["seconds_away"] == 0
+    assert running.ask("/config") == "second\n"
+    assert running.life() == before
+
+
+def test_a_reload_waits_until_the_program_has_taken_the_configuration(stand: Stand) -> None:
+    stand.version = "slow-reload"
+    stand.stands()
+    stand.configure("second\n")
+    began = time.monotonic()
+    assert stand.stands()["action"] == "reload"
+    assert time.monotonic() - began > 0.9
+    assert stand.ask("/config") == "second\n"
+
+
+def test_a_good_configuration_mends_a_program_that_refused_the_last_one(stand: Stand) -> None:
+    """Somebody broke the file by hand and had it reloaded: the program already tells of a failure."""
+    stand.version = "slow-reload"
+    stand.stands()
+    stand.live().write_text("nonsense\n")
+    stand.engine.signal(stand.name, "HUP")
+    assert eventually(lambda: "last_reload_successful 0" in stand.ask("/metrics"))
+    stand.configure("second\n")
+    assert stand.stands()["action"] == "reload"
+    assert stand.ask("/config") == "second\n"
+
+
+def test_a_program_without_reload_is_restarted(running: Stand) -> None:
+    running.changes["reload"] = None
+    identity, began = running.life()
+    running.configure("second\n")
+    outcome = running.stands()
+    assert outcome["action"] == "restart"
+    assert 0 < outcome["seconds_away"] < 5
+    assert running.life()[0] == identity
+    assert running.life()[1] != began
+
+
+def test_files_that_the_program_watches_itself_are_only_put_there(running: Stand) -> None:
+    before = running.life()
+    running.configure("{}", "watched/board.json")
+    assert running.stands()["action"] == "files"
+    assert running.live("watched/board.json").read_text() == "{}"
+    assert running.life() == before
+
+
+def test_a_new_image_gets_a_new_container_with_the_same_data(running: Stand) -> None:
+    former = running.life()[0]
+    running.version = "2"
+    outcome = running.stands()
+    assert outcome["action"] == "recreate"
+    assert 0 < outcome["seconds_away"] < 5
+    assert running.life()[0] != former
+    assert len(running.starts()) == 2
+    assert running.containers() == [running.name]
+
+
+def test_seconds_away_count_until_the_program_is_ready(running: Stand) -> None:
+    running.version = "slow"
+    assert 1.5 <= running.stands()["seconds_away"] < 6
+
+
+def test_a_tag_that_now_means_another_image_is_followed(running: Stand) -> None:
+    tag = {"repo": "swaptest-probe", "tag": "1"}
+    original = running.engine.image("swaptest-probe:1")
+    assert original
+    running.engine.call("POST", "/images/swaptest-probe:2/tag", tag)
+    try:
+        assert any("image id" in reason for reason in running.compare()["reasons"])
+        running.stands()
+    finally:
+        running.engine.call("POST", f"/images/{original['Id']}/tag", tag)
+
+
+def test_a_service_that_is_not_wanted_goes_and_its_data_stays(running: Stand) -> None:
+    running.changes["state"] = "absent"
+    assert running.apply()["action"] == "remove"
+    assert running.containers() == []
+    assert running.starts()
+    assert running.action() == "none"
+
+
+# What cannot live is taken back.
+
+
+def assert_former_is_back(stand: Stand, before: tuple[str, str], outcome: Outcome) -> None:
+    assert outcome["restored"] == "the former service runs again", outcome
+    assert stand.life()[0] == before[0], "not the former container"
+    assert stand.ready() == ""
+    assert stand.ask("/config") == "first\n"
+    assert stand.live().read_text() == "first\n"
+    assert stand.containers() == [stand.name]
+
+
+def test_a_configuration_that_the_checker_refuses_touches_nothing(running: Stand) -> None:
+    before = running.life()
+    running.configure("nonsense\n")
+    said = running.stage()
+    assert "FAILED: main.conf: unknown word" in said
+    assert running.life() == before
+    assert running.live().read_text() == "first\n"
+    assert running.containers() == [running.name], "the checker stayed"
+
+
+def test_a_configuration_that_the_program_refuses_at_reload_is_taken_back(running: Stand) -> None:
+    before = running.life()
+    running.configure("trap\n")
+    running.configure("new\n", "added.conf")
+    outcome = running.apply()
+    assert "probe_config_last_reload_successful is 0" in outcome["error"]
+    assert "reload failed: main.conf: unknown word" in outcome["log"]
+    assert_former_is_back(running, before, outcome)
+    assert not running.live("added.conf").exists()
+    assert running.life() == before, "restarted"
+    running.contents = {"main.conf": b"first\n"}
+    assert running.action() == "none"
+    assert eventually(lambda: "last_reload_successful 1" in running.ask("/metrics"))
+
+
+def test_a_configuration_that_the_program_dies_of_at_restart_is_taken_back(running: Stand) -> None:
+    running.changes["reload"] = None
+    before = running.life()
+    running.configure("trap\n")
+    outcome = running.apply()
+    assert "ends by itself (exit code 1)" in outcome["error"]
+    assert "fatal: main.conf" in outcome["log"]
+    assert_former_is_back(running, before, outcome)
+
+
+def test_a_version_that_ends_at_once_gives_way_to_the_former_container(running: Stand) -> None:
+    before = running.life()
+    running.version = "exits"
+    running.configure("second\n")
+    outcome = running.apply()
+    assert "the program ends by itself (exit code 1)" in outcome["error"]
+    assert "fatal: this version cannot live" in outcome["log"]
+    assert_former_is_back(running, before, outcome)
+    assert running.inspection()["Config"]["Image"] == "swaptest-probe:1"
+    assert running.starts() == ["", ""]
+    sentence = service_swap.sentence(t.cast("swap.Outcome", outcome))
+    assert "recreate failed: the program ends by itself" in sentence
+    assert "The former service runs again." in sentence
+    assert "\n    fatal: this version cannot live" in sentence
+
+
+def test_a_version_that_never_gets_ready_is_taken_back_at_the_deadline(running: Stand) -> None:
+    before = running.life()
+    running.version, running.timeout = "never-ready", 2.5
+    began = time.monotonic()
+    outcome = running.apply()
+    assert "/ready answers 503: still replaying" in outcome["error"]
+    assert time.monotonic() - began < 12
+    assert_former_is_back(running, before, outcome)
+
+
+def test_a_first_version_that_cannot_live_leaves_no_container(stand: Stand) -> None:
+    stand.version = "exits"
+    outcome = stand.apply()
+    assert outcome["restored"] == "there was no former service to put back"
+    assert stand.containers() == []
+    stand.version = "1"
+    assert stand.stands()["action"] == "create"
+
+
+def test_a_changed_user_is_taken_back_with_the_owners_of_files_and_data(running: Stand) -> None:
+    """The former container can only read and write what belongs to its own user."""
+    before = running.life()
+    running.changes["user"] = "59998:59998"
+    # Its data is the former user's, so the new program cannot write: it ends, as a real one would.
+    outcome = running.apply()
+    assert "ends by itself" in outcome["error"]
+    assert_former_is_back(running, before, outcome)
+    del running.changes["user"]
+    assert running.compare()["reasons"] == []
+
+
+def test_an_image_that_is_gone_from_the_host_is_an_error_and_the_former_container_is_back(running: Stand) -> None:
+    before = running.life()
+    decision = running.compare()
+    running.version = "2"
+    decision = running.compare()
+    assert running.stage() == ""
+    running.version = "was-never-there"
+    outcome = t.cast("Outcome", running.prepared(decision).run())
+    assert "No such image" in outcome["error"]
+    assert_former_is_back(running, before, outcome)
+
+
+def test_an_error_of_our_own_is_taken_back_like_any_other(running: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = running.life()
+    running.version = "2"
+    decision = running.compare()
+    assert running.stage() == ""
+    made = running.prepared(decision)
+
+    def fail(_service: Service) -> dict[str, t.Any]:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr(container, "body", fail)
+    outcome = t.cast("Outcome", made.run())
+    assert "unforeseen" in outcome["error"]
+    assert_former_is_back(running, before, outcome)
+
+
+def test_a_program_that_crashed_in_its_former_life_still_counts_as_running(running: Stand) -> None:
+    for count in (1, 2):
+        with pytest.raises(OSError):
+            running.ask("/crash")
+        assert eventually(lambda count=count: running.inspection()["RestartCount"] == count)  # type: ignore[misc]
+        assert eventually(lambda: running.ready() == "")
+    assert running.action() == "none"
+    before = running.life()
+    running.configure("trap\n")
+    assert_former_is_back(running, before, running.apply())
+
+
+# Other programs and hands.
+
+
+def test_a_port_that_another_program_holds_is_refused_by_name(stand: Stand) -> None:
+    script = f"import socket, time; s = socket.create_server(('127.0.0.1', {stand.port})); print(1, flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout and holder.stdout.readline()
+        found = service_compare.refusals(stand.engine, [stand.service()], {stand.name: stand.compare()})
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert len(found) == 1
+    assert f"probe_port: {stand.port} is taken on 127.0.0.1 by python" in found[0]
+    assert f"(process {holder.pid})" in found[0]
+
+
+def test_a_port_that_the_service_itself_holds_is_not_refused(running: Stand) -> None:
+    running.version = "2"
+    assert service_compare.refusals(running.engine, [running.service()], {running.name: running.compare()}) == []
+
+
+def drift_stop(stand: Stand) -> None:
+    stand.engine.stop(stand.name, 5)
+
+
+def drift_memory(stand: Stand) -> None:
+    stand.engine.update(stand.name, {"Memory": 48 << 20, "MemorySwap": 96 << 20})
+
+
+def drift_cpus(stand: Stand) -> None:
+    stand.engine.update(stand.name, {"NanoCpus": 250_000_000})
+
+
+def drift_pids(stand: Stand) -> None:
+    stand.engine.update(stand.name, {"PidsLimit": 32})
+
+
+def drift_restart_policy(stand: Stand) -> None:
+    stand.engine.update(stand.name, {"RestartPolicy": {"Name": "no"}})
+
+
+def drift_pause(stand: Stand) -> None:
+    stand.engine.call("POST", f"/containers/{stand.name}/pause")
+
+
+def drift_remove(stand: Stand) -> None:
+    stand.engine.remove(stand.name)
+
+
+def drift_edit(stand: Stand) -> None:
+    stand.live().write_text("edited\n")
+
+
+def drift_delete(stand: Stand) -> None:
+    stand.live().unlink()
+
+
+def drift_mode(stand: Stand) -> None:
+    stand.live().chmod(0o644)
+
+
+def drift_owner(stand: Stand) -> None:
+    os.chown(stand.live(), USER, USER)
+
+
+def drift_directory_mode(stand: Stand) -> None:
+    stand.live().parent.chmod(0o777)
+
+
+def drift_extra_file(stand: Stand) -> None:
+    stand.live("extra.conf").write_text("x")
+
+
+def drift_link(stand: Stand) -> None:
+    stand.live().unlink()
+    stand.live().symlink_to("/etc/hostname")
+
+
+def drift_dead_link(stand: Stand) -> None:
+    stand.live("dead.conf").symlink_to("/nowhere")
+
+
+def drift_config_gone(stand: Stand) -> None:
+    shutil.rmtree(stand.live().parent)
+
+
+def drift_config_replaced(stand: Stand) -> None:
+    """As a restored backup does: the same files in another directory, which the container does not see."""
+    here = stand.live().parent
+    here.rename(here.with_name("aside"))
+    subprocess.run(["cp", "-a", str(here.with_name("aside")), str(here)], check=True)
+
+
+def drift_data_owner(stand: Stand) -> None:
+    os.chown(stand.service()["data_dir"], 0, 0)
+
+
+DRIFTS: dict[Callable[[Stand], None], str] = {
+    drift_stop: "start",
+    drift_memory: "recreate",
+    drift_cpus: "recreate",
+    drift_pids: "recreate",
+    drift_restart_policy: "recreate",
+    drift_pause: "recreate",
+    drift_remove: "create",
+    drift_edit: "reload",
+    drift_delete: "reload",
+    drift_mode: "files",
+    drift_owner: "files",
+    drift_directory_mode: "files",
+    drift_extra_file: "reload",
+    drift_link: "reload",
+    drift_dead_link: "reload",
+    drift_config_gone: "restart",
+    drift_config_replaced: "restart",
+    drift_data_owner: "files",
+}
+
+
+@pytest.mark.parametrize(("drift", "action"), DRIFTS.items(), ids=[drift.__name__ for drift in DRIFTS])
+def test_what_was_changed_by_hand_is_found_and_mended(
+    running: Stand, drift: Callable[[Stand], None], action: str
+) -> None:
+    drift(running)
+    assert running.action() == action
+    running.stands()
+    assert running.ready() == ""
+    assert running.ask("/config") == "first\n"
+    assert running.containers() == [running.name]
+    # The program goes on seeing what the host shows.
+    running.configure("second\n")
+    assert running.stands()["action"] == "reload"
+    assert running.ask("/config") == "second\n"
+
+
+def test_files_of_the_user_are_neither_drift_nor_lost(running: Stand) -> None:
+    running.live("kept.d").mkdir()
+    running.live("kept.d/own.conf").write_text("mine")
+    assert running.action() == "none"
+    running.version = "2"
+    running.stands()
+    assert running.live("kept.d/own.conf").read_text() == "mine"
+
+
+# Killed in the middle.
+
+KILLED = """
+import json, os, signal, sys, time
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import engine, swap, tree
+
+given = json.loads(sys.stdin.read())
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+def killing(owner, name, after):
+    original = getattr(owner, name)
+    def wrapped(*arguments, **options):
+        if not after:
+            die()
+        original(*arguments, **options)
+        die()
+    setattr(owner, name, wrapped)
+owner = {"engine": engine.Engine, "swap": swap.Swap}[given["owner"]]
+killing(owner, given["method"], given["after"])
+made = swap.Swap(engine.Engine(), given["service"], given["decision"], given["staging"], time.monotonic() + 20)
+made.prepare()
+made.run()
+"""
+
+PHASES = {
+    "files are written": ("swap", "_put_files", True),
+    "the former is renamed": ("engine", "rename", True),
+    "the former is stopped": ("engine", "stop", True),
+    "the new one is created": ("engine", "create", True),
+    "the new one is started": ("engine", "start", True),
+    "the new one is proved": ("swap", "_prove", True),
+    "the former would be removed": ("engine", "remove", False),
+}
+
+
+def kill_during(stand: Stand, owner: str, method: str, after: bool) -> None:
+    decision = stand.compare()
+    assert stand.stage() == ""
+    given = {
+        "owner": owner,
+        "method": method,
+        "after": after,
+        "service": stand.service(),
+        "decision": decision,
+        "staging": stand.staging,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED],
+        input=json.dumps(given),
+        text=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=60,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.parametrize("phase", PHASES.values(), ids=PHASES)
+def test_a_swap_that_is_killed_is_mended_by_the_next_run(running: Stand, phase: tuple[str, str, bool]) -> None:
+    running.version = "2"
+    running.configure("second\n")
+    kill_during(running, *phase)
+    running.stands()
+    assert running.containers() == [running.name]
+    assert running.inspection()["Config"]["Image"] == "swaptest-probe:2"
+    assert running.ask("/config") == "second\n"
+
+
+@pytest.mark.parametrize("phase", ["the former is renamed", "the new one is proved"])
+def test_after_a_killed_swap_the_former_can_still_be_wanted(running: Stand, phase: str) -> None:
+    former = running.life()[0]
+    running.version = "2"
+    kill_during(running, *PHASES[phase])
+    running.version = "exits"
+    outcome = running.apply()
+    assert "ends by itself" in outcome["error"]
+    assert_former_is_back(running, (former, ""), outcome)
+
+
+@pytest.mark.parametrize("phase", ["files are written"])
+@pytest.mark.parametrize("reload", [True, False], ids=["reload", "restart"])
+def test_a_killed_change_of_configuration_is_brought_into_force_by_the_next_run(
+    running: Stand, phase: str, reload: bool
+) -> None:
+    if not reload:
+        running.changes["reload"] = None
+    running.configure("second\n")
+    kill_during(running, *PHASES[phase])
+    assert running.ask("/config") == "first\n"
+    running.stands()
+    assert running.ask("/config") == "second\n"
+
+
+def test_a_killed_swap_whose_next_run_fails_early_keeps_the_former_container(
+    running: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = running.life()[0]
+    running.version = "2"
+    kill_during(running, *PHASES["the former is renamed"])
+    decision = running.compare()
+    assert running.stage() == ""
+    made = running.prepared(decision)
+
+    def full(*_arguments: t.Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(swap.Swap, "_put_files", full)
+    outcome = made.run()
+    assert "no space left" in outcome["error"]
+    assert running.life()[0] == former
+    assert eventually(lambda: running.ready() == "")
+
+
+def test_a_service_that_is_not_wanted_goes_after_a_killed_swap_too(running: Stand) -> None:
+    running.version = "2"
+    kill_during(running, *PHASES["the former is renamed"])
+    running.changes["state"] = "absent"
+    running.apply()
+    assert running.containers() == []
+
+
+# Several at once.
+
+
+def test_a_service_that_fails_does_not_hold_back_its_neighbour(running: Stand) -> None:
+    neighbour = Stand(running.engine, running.root, "two")
+    try:
+        neighbour.stands()
+        before = running.life()
+        running.version, neighbour.version = "exits", "2"
+        both = [running, neighbour]
+        decisions = [one.compare() for one in both]
+        for one in both:
+            one.staging += "-" + one.name
+            assert one.stage() == ""
+        made = [one.prepared(decision) for one, decision in zip(both, decisions, strict=True)]
+        with service_swap.ThreadPoolExecutor(2) as pool:
+            failed, changed = pool.map(swap.Swap.run, made)
+        assert "ends by itself" in failed["error"]
+        assert changed["error"] == ""
+        assert_former_is_back(running, before, t.cast("Outcome", failed))
+        assert neighbour.inspection()["Config"]["Image"] == "swaptest-probe:2"
+        assert neighbour.action() == "none"
+    finally:
+        for name in neighbour.containers():
+            running.engine.remove(name)
+
+
+# The checker.
+
+
+def test_the_checker_sees_neither_data_nor_network(running: Stand) -> None:
+    request = container.checker_body(running.service(), running.staging)
+    assert request["HostConfig"]["NetworkMode"] == "none"
+    assert [mount["Target"] for mount in request["HostConfig"]["Mounts"]] == ["/etc/probe"]
+    assert container.LABEL not in request["Labels"]
+
+
+def test_the_checker_runs_on_a_fresh_host_where_a_mounted_directory_is_yet_to_be_made(stand: Stand) -> None:
+    """promtail mounts the directory in which docker_proxy will put its socket: the swap makes it, after the check."""
+    later = str(stand.root / "data" / "another")
+    stand.changes["mounts"] = [{"source": later, "target": "/another"}]
+    assert stand.stage() == ""
+
+
+def test_a_checker_that_does_not_end_is_said_to_take_too_long(stand: Stand) -> None:
+    stand.changes["check"] = {"entrypoint": ["/bin/probe-server"], "command": []}
+    stand.changes["env"] = {"PROBE_LISTEN": "127.0.0.1:1234"}
+    stand.changes["data_target"] = None
+    stand.changes["tmpfs"] = {"/data": "size=1m,mode=1777"}
+    service = stand.service()
+    root = Path(stand.staging) / stand.name
+    tree.make_directory(str(root), 0, USER, 0o750)
+    (root / "main.conf").write_text("first\n")
+    os.chown(root / "main.conf", 0, USER)
+    said = service_stage.check(stand.engine, service, stand.staging, 1.0)
+    assert "1 s" in said
+    assert stand.containers() == []
+
+
+def test_an_engine_that_is_not_there_says_where_it_was_looked_for() -> None:
+    with pytest.raises(EngineError, match="does not answer on /nowhere.sock"):
+        Engine("/nowhere.sock").call("GET", "/info")
