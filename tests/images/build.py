@@ -64,10 +64,22 @@ def catalogue() -> dict[str, Entry]:
 
 def key(name: str, entry: Entry) -> str:
     """Return what changes whenever anything changes that the image is made of."""
-    digest = hashlib.sha256(f"{BUILDER} {json.dumps(entry, sort_keys=True)}".encode())
     directories = [HERE / "go" / name, HERE / "overlay" / entry.get("overlay", "-")]
     if "source" in entry:
         directories.append((HERE / entry["source"]).resolve())
+    return _digest(entry, directories)
+
+
+def binary_key(name: str, entry: Entry) -> str:
+    """Return what changes with the compiled program alone: what lies around it in the image is made in seconds."""
+    return _digest({word: entry[word] for word in _COMPILED if word in entry}, [HERE / "go" / name])
+
+
+_COMPILED = ("package", "release", "ldflags", "tags", "cgo", "wire", "generated")
+
+
+def _digest(entry: Entry, directories: list[Path]) -> str:
+    digest = hashlib.sha256(f"{BUILDER} {json.dumps(entry, sort_keys=True)}".encode())
     for directory in directories:
         for path in sorted(directory.rglob("*")) if directory.is_dir() else []:
             if path.is_file() and "__pycache__" not in path.parts:
@@ -119,7 +131,7 @@ def debian(log: Log, root: Path, suite: str, packages: list[str], variant: str =
 
 def go_binary(log: Log, name: str, entry: Entry) -> Path:
     """Build a Go program from the module go/<name> and return its path in the cache."""
-    target = CACHE / "bin" / f"{name}-{key(name, entry)}"
+    target = CACHE / "bin" / f"{name}-{binary_key(name, entry)}"
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -147,28 +159,13 @@ def go_binary(log: Log, name: str, entry: Entry) -> Path:
             wire = str(CACHE / "go" / "bin" / "wire")
             log.run([wire, "gen", "-tags", entry["tags"], entry["wire"]], module, **environment)
         if "generated" in entry:
-            options += ["-overlay", str(overlay(log, module, entry, environment))]
+            log.run(["go", "mod", "vendor", "-e"], module, **environment)
+            environment["GOFLAGS"] = "-mod=vendor"
+            for path, text in entry["generated"].items():
+                (module / "vendor" / path).write_text(text + "\n")
         log.run(["go", "build", *options, "-o", f"{target}.new", entry["package"]], module, **environment)
     os.rename(f"{target}.new", target)
     return target
-
-
-def overlay(log: Log, module: Path, entry: Entry, environment: dict[str, str]) -> Path:
-    """Write the generated files that a module lacks and the list by which the compiler finds them."""
-    package = entry["package"].split("/cmd/")[0]
-    log.run(["go", "mod", "download", package], module, **environment)
-    where = subprocess.run(
-        ["go", "list", "-m", "-f", "{{.Dir}}", package],
-        cwd=module, env={**os.environ, **environment}, capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
-    replaced = {}
-    for path, text in entry["generated"].items():
-        source = module / path.replace("/", "_")
-        source.write_text(text + "\n")
-        replaced[f"{where}/{path}"] = str(source)
-    listing = module / "overlay.json"
-    listing.write_text(json.dumps({"Replace": replaced}))
-    return listing
 
 
 def fill_go(log: Log, root: Path, name: str, entry: Entry) -> None:
@@ -345,10 +342,12 @@ def seed(entries: dict[str, Entry]) -> str:
     volume = f"monitoring-test-seed-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
     if engine("volume", "inspect", "-f", "{{.Labels.complete}}", volume) == "yes":
         return volume
-    # A volume's labels cannot change: the complete one gets its name and its label when it is filled.
+    # A volume's labels cannot change: one that could not be filled is removed again.
     say("filling an engine with the images, about 60 s")
     helper = f"monitoring-test-seed-{os.getpid()}"
-    subprocess.run(["docker", "volume", "create", "--label", "complete=yes", volume], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        ["docker", "volume", "create", "--label", "complete=yes", volume], stdout=subprocess.DEVNULL, check=True
+    )
     try:
         subprocess.run(
             ["docker", "run", "-d", "--name", helper, *TARGET_FLAGS, "-v", f"{volume}:/var/lib/docker",
