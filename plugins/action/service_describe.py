@@ -55,7 +55,9 @@ class ActionModule(ActionBase):
         self._vars = task_vars or {}
         _validation, arguments = self.validate_argument_spec(argument_spec=_ARGUMENTS)
         name = arguments["name"]
-        problems = self._refused_variables(name) or self._refused_secrets(arguments) + self._refused_address(name)
+        problems = self._refused_variables(name) or (
+            self._refused_secrets(arguments) + self._refused_address(name) + self._refused_extras(name)
+        )
         if problems:
             raise AnsibleActionFail("Nothing was changed. " + ". ".join(problems) + ".")
         contents = self._contents(arguments)
@@ -109,6 +111,23 @@ class ActionModule(ActionBase):
             f"{variable}: {address} can be reached by anybody; use a private address (monitoring_address in "
             "host_vars), or set monitoring_public_bind to true behind a firewall"
         ]
+
+    def _refused_extras(self, name: str) -> list[str]:
+        """A user's own files stay below the configuration tree, and mounts say what the engine asks for."""
+        problems = [
+            f"{name}_extra_files: {path!r} is no path below the configuration tree; write it like rules.d/own.yml"
+            for path in self._of_role(name, "extra_files", {})
+            if os.path.normpath(path) != path or path.startswith(("/", "..")) or path == "."
+        ]
+        for mount in self._of_role(name, "extra_mounts", []):
+            wrong = sorted(set(mount) - {"source", "target", "read_only", "propagation"})
+            wrong += [key for key in ("source", "target") if not str(mount.get(key, "")).startswith("/")]
+            if wrong:
+                problems.append(
+                    f"{name}_extra_mounts: wrong or missing {', '.join(wrong)}; a mount has an absolute source and "
+                    "target, and may have read_only and propagation"
+                )
+        return problems
 
     def _value(self, variable: str) -> t.Any:
         try:
@@ -226,4 +245,5 @@ def _walk(root: str) -> list[tuple[str, str]]:
 
 
 def _texts(values: dict[str, t.Any]) -> dict[str, str]:
-    return {key: str(value) for key, value in values.items()}
+    # Written without quotes, true is meant to be the text that it looks like.
+    return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in values.items()}

@@ -79,6 +79,7 @@ class LookupModule(LookupBase):
         else:
             address = self._text(hostvars.get("monitoring_address") or hostvars.get("ansible_host") or host)
         number = int(self._text(port))
+        address = f"[{address}]" if ":" in address else address
         return {"host": host, "address": f"{address}:{number}", "port": str(number)}
 
     def _text(self, value: t.Any) -> str:

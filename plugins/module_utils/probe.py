@@ -126,6 +126,7 @@ def overlap(one: str, other: str) -> bool:
 
 def free_bytes(path: str) -> int:
     """Return the free bytes of the file system that a path is, or will be, on."""
+    path = os.path.abspath(path)
     while not os.path.exists(path):
         path = os.path.dirname(path)
     return shutil.disk_usage(path).free

@@ -33,12 +33,20 @@ class _Kind(t.NamedTuple):
 _KINDS: dict[str, _Kind] = {
     "_port": _Kind(lambda value: 1 <= int(value) <= 65535, "a port is a number from 1 to 65535"),
     "_memory": _Kind(lambda value: bool(_SIZE.match(str(value))), "a size is written like 512m or 2g"),
+    "_retention_size": _Kind(
+        lambda value: bool(re.match(r"^\d+([KMGTPE]i?)?B$", str(value))),
+        "Prometheus writes this size like 512MB or 50GB",
+    ),
     "_size": _Kind(lambda value: bool(_SIZE.match(str(value))), "a size is written like 512MB or 50GB"),
     "_interval": _Kind(lambda value: bool(_DURATION.match(str(value))), "a duration is written like 15s or 5m"),
     "_retention_time": _Kind(lambda value: bool(_DURATION.match(str(value))), "a duration is written like 30d"),
     "_cpus": _Kind(lambda value: float(value) >= 0, "a number of processors is 0 (no limit) or more"),
     "_user": _Kind(
         lambda value: bool(re.match(r"^\d+:\d+$", str(value))), "a user is written as two numbers, like 472:472"
+    ),
+    **dict.fromkeys(
+        ("_config_dir", "_data_dir", "_textfile_dir"),
+        _Kind(lambda value: str(value).startswith("/"), "a directory on the host is an absolute path"),
     ),
     "_uri": _Kind(
         lambda value: not re.search(r"//[^/@]*:[^/@]*@", str(value)),
@@ -79,13 +87,17 @@ def errors(spec: Spec, values: dict[str, t.Any]) -> list[str]:
                 found.append(f"{name} is not set: {_text(option)}")
             continue
         value = values[name]
-        shown = "the value (hidden)" if option.get("no_log") else repr(value)
+        if value is None:
+            found.append(f"{name} is set to nothing: give it a value, or leave its line out for the default")
+            continue
+        hidden = option.get("no_log") or name.endswith("_uri")
+        shown = "the value (hidden)" if hidden else repr(value)
         result = ArgumentSpecValidator({name: option}).validate({name: value})
         if result.error_messages:
             reason = f"it must be of the type {option.get('type', 'str')}"
             if option.get("choices"):
                 reason = "it must be one of " + ", ".join(map(str, option["choices"]))
-            elif option.get("options") or option.get("elements"):
+            elif (option.get("options") or option.get("elements")) and not hidden:
                 reason = "; ".join(result.error_messages)
             found.append(f"{name}: {shown} is refused: {reason}")
             continue
@@ -95,7 +107,7 @@ def errors(spec: Spec, values: dict[str, t.Any]) -> list[str]:
             continue
         kind = next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
         # An empty value means "not set", but for a version.
-        if kind and (value not in (None, "") or name.endswith("_version")) and not _holds(kind, value):
+        if kind and (value != "" or name.endswith("_version")) and not _holds(kind, value):
             found.append(f"{name}: {shown} is refused: {kind.meaning}")
     return found
 

@@ -451,7 +451,8 @@ def test_a_program_that_crashed_in_its_former_life_still_counts_as_running(runni
 
 
 def test_a_port_that_another_program_holds_is_refused_by_name(stand: Stand) -> None:
-    script = f"import socket, time; s = socket.create_server(('127.0.0.1', {stand.port})); print(1, flush=True); time.sleep(60)"
+    server = f"socket.create_server(('127.0.0.1', {stand.port}))"
+    script = f"import socket, time; s = {server}; print(1, flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     try:
         assert holder.stdout and holder.stdout.readline()

@@ -1,0 +1,233 @@
+"""The client of the engine's API, against a real server on a real unix socket that answers as an engine does."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import json
+import socket
+import struct
+import threading
+import typing as t
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import (
+    Engine,
+    EngineError,
+    split_reference,
+)
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """Notes requests and gives the next answer."""
+
+    protocol_version = "HTTP/1.1"
+    requests: t.ClassVar[list[tuple[str, str, bytes, t.Any]]] = []
+    answer: t.ClassVar[tuple[int, bytes]] = (200, b"{}")
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def _any(self) -> None:
+        self.requests.append((self.command, self.path, self._body(), self.headers))
+        status, data = self.answer
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_DELETE = _any
+
+    def log_message(self, *_arguments: t.Any) -> None:
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """HTTP on a unix socket."""
+
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
+        self.server_name, self.server_port = "engine", 0
+
+    def get_request(self) -> tuple[t.Any, t.Any]:
+        return self.socket.accept()[0], ("unix", 0)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    Answering.requests.clear()
+    Answering.answer = (200, b"{}")
+    path = str(tmp_path / "docker.sock")
+    with Server(path, Answering) as server:  # type: ignore[arg-type]
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield Engine(path, timeout=5)
+        server.shutdown()
+
+
+def asked() -> tuple[str, str, bytes, t.Any]:
+    return Answering.requests[-1]
+
+
+def test_a_refusal_is_told_in_the_engines_own_words(engine: Engine) -> None:
+    Answering.answer = (409, b'{"message": "Conflict. The name is in use"}')
+    with pytest.raises(EngineError, match="^Conflict. The name is in use$") as caught:
+        engine.create("one", {})
+    assert caught.value.status == 409
+
+
+def test_a_refusal_without_json_is_told_as_it_is(engine: Engine) -> None:
+    Answering.answer = (500, b"panic\n")
+    with pytest.raises(EngineError, match="^panic$"):
+        engine.info()
+
+
+def test_what_is_not_there_is_none(engine: Engine) -> None:
+    Answering.answer = (404, b'{"message": "No such container"}')
+    assert engine.container("one") is None
+    assert engine.image("a/b:1") is None
+    engine.remove("one")
+
+
+def test_other_refusals_are_not_taken_for_absence(engine: Engine) -> None:
+    Answering.answer = (500, b'{"message": "broken"}')
+    for question in (lambda: engine.container("one"), lambda: engine.remove("one")):
+        with pytest.raises(EngineError, match="broken"):
+            question()
+
+
+def test_an_engine_that_is_not_there_does_not_answer(tmp_path: Path) -> None:
+    nowhere = Engine(str(tmp_path / "nowhere.sock"))
+    assert not nowhere.answers()
+    with pytest.raises(EngineError, match="the engine does not answer on .*nowhere.sock"):
+        nowhere.info()
+
+
+def test_an_engine_that_takes_too_long_does_not_answer(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "s"))
+        silent.listen()
+        with pytest.raises(EngineError, match="timed out"):
+            Engine(str(tmp_path / "s"), timeout=0.2).info()
+
+
+def test_an_engine_that_hangs_up_does_not_answer(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+        server.listen()
+        threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()
+        with pytest.raises(EngineError, match="does not answer"):
+            Engine(str(tmp_path / "s")).info()
+
+
+def test_an_engine_that_answers_is_there(engine: Engine) -> None:
+    assert engine.answers()
+    assert asked()[:2] == ("GET", "/_ping")
+
+
+def test_containers_are_asked_for_by_label_also_those_that_are_stopped(engine: Engine) -> None:
+    Answering.answer = (200, b"[]")
+    assert engine.containers("a.label") == []
+    assert asked()[1] == "/containers/json?all=1&filters=%7B%22label%22%3A+%5B%22a.label%22%5D%7D"
+
+
+def test_a_container_is_created_from_json_under_its_name(engine: Engine) -> None:
+    Answering.answer = (201, b'{"Id": "abc"}')
+    assert engine.create("one", {"Image": "a:1"}) == "abc"
+    method, path, body, headers = asked()
+    assert (method, path, json.loads(body)) == ("POST", "/containers/create?name=one", {"Image": "a:1"})
+    assert headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("call", "path"),
+    [
+        (lambda e: e.start("one"), "POST /containers/one/start"),
+        (lambda e: e.stop("one", 7), "POST /containers/one/stop?t=7"),
+        (lambda e: e.restart("one", 7), "POST /containers/one/restart?t=7"),
+        (lambda e: e.signal("one", "HUP"), "POST /containers/one/kill?signal=HUP"),
+        (lambda e: e.rename("one", "two"), "POST /containers/one/rename?name=two"),
+        (lambda e: e.remove("one"), "DELETE /containers/one?force=1&v=1"),
+        (lambda e: e.image("h:5000/a/b:1"), "GET /images/h%3A5000/a/b%3A1/json"),
+    ],
+)
+def test_each_call_goes_where_the_engine_expects_it(engine: Engine, call: t.Any, path: str) -> None:
+    call(engine)
+    assert " ".join(asked()[:2]) == path
+
+
+def test_an_archive_is_sent_whole_in_pieces(engine: Engine, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 10_000
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(data)
+    engine.load(str(archive))
+    _method, path, body, headers = asked()
+    assert path == "/images/load?quiet=1"
+    assert headers["Transfer-Encoding"] == "chunked"
+    assert body == data
+
+
+def test_a_stream_may_be_empty(engine: Engine) -> None:
+    engine.call("POST", "/images/load", stream=io.BytesIO())
+    assert asked()[2] == b""
+
+
+def test_a_pull_names_image_and_tag(engine: Engine) -> None:
+    engine.pull("h:5000/a/b:1.2")
+    assert asked()[1] == "/images/create?fromImage=h%3A5000%2Fa%2Fb&tag=1.2"
+
+
+def test_a_failure_inside_a_successful_answer_is_found(engine: Engine) -> None:
+    Answering.answer = (200, b'{"status": "Pulling"}\nnot json\n{"error": "manifest unknown"}\n')
+    with pytest.raises(EngineError, match="manifest unknown"):
+        engine.pull("a:1")
+
+
+def test_the_exit_code_is_waited_for(engine: Engine) -> None:
+    Answering.answer = (200, b'{"StatusCode": 3}')
+    assert engine.wait("one", 5) == 3
+
+
+def frame(stream: int, text: bytes) -> bytes:
+    return bytes([stream, 0, 0, 0]) + struct.pack(">I", len(text)) + text
+
+
+def test_both_streams_of_a_log_are_joined_in_their_order(engine: Engine) -> None:
+    Answering.answer = (200, frame(1, b"one\n") + frame(2, b"two\n") + frame(1, b"\xff three\n"))
+    assert engine.logs("one", 5) == "one\ntwo\n\ufffd three"
+    assert asked()[1] == "/containers/one/logs?stdout=1&stderr=1&tail=5"
+
+
+def test_the_log_of_a_terminal_has_no_frames(engine: Engine) -> None:
+    Answering.answer = (200, b"plain\r\nlog\r\n")
+    assert engine.logs("one") == "plain\r\nlog"
+
+
+def test_a_log_that_cannot_be_had_says_so_and_is_no_error(engine: Engine) -> None:
+    Answering.answer = (404, b'{"message": "No such container: one"}')
+    assert engine.logs("one") == "(no log: No such container: one)"
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        ("prom/prometheus:v3", ("prom/prometheus", "v3")),
+        ("haproxy", ("haproxy", "latest")),
+        ("mirror:5000/prom/prometheus", ("mirror:5000/prom/prometheus", "latest")),
+        ("mirror:5000/prom/prometheus:v3", ("mirror:5000/prom/prometheus", "v3")),
+        ("a/b@sha256:0f", ("a/b", "sha256:0f")),
+        ("mirror:5000/a/b@sha256:0f", ("mirror:5000/a/b", "sha256:0f")),
+    ],
+)
+def test_a_reference_is_split_into_name_and_tag_or_digest(reference: str, parts: tuple[str, str]) -> None:
+    assert split_reference(reference) == parts

@@ -1,0 +1,174 @@
+"""Bad input is refused by name through a real run of ansible-playbook, and no run ever prints a secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import typing as t
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
+SECRET = "hunter2-hunter2-hunter2"
+GOOD = {"grafana_admin_password": SECRET, "grafana_renderer_token": SECRET}
+
+# Name → (role, variables besides the good ones, what the run says; empty where it succeeds).
+CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
+    "good": ("grafana", {}, []),
+    "good with own files and mounts": (
+        "prometheus",
+        {
+            "prometheus_extra_files": {"rules.d/own.yml": "groups: []"},
+            "prometheus_extra_mounts": [{"source": "/srv", "target": "/srv", "read_only": True}],
+            "prometheus_extra_labels": {"tunnel.enable": True},
+        },
+        [],
+    ),
+    "no secret": ("grafana", {"grafana_admin_password": ""}, ["The secret grafana_admin_password is not set for one"]),
+    "short secret": (
+        "grafana",
+        {"grafana_admin_password": "hunter2"},
+        ["The secret grafana_admin_password (hidden) has fewer than 12 characters"],
+    ),
+    "public address": (
+        "grafana",
+        {"grafana_bind_address": "0.0.0.0"},
+        ["grafana_bind_address: 0.0.0.0 can be reached by anybody", "monitoring_public_bind"],
+    ),
+    "public address that is wanted": (
+        "grafana",
+        {"grafana_bind_address": "51.159.99.160", "monitoring_public_bind": True},
+        [],
+    ),
+    "no address": ("grafana", {"grafana_bind_address": "localhost"}, ["'localhost' is no IP address"]),
+    "several at once": (
+        "prometheus",
+        {"prometheus_prot": 1, "prometheus_port": 70000, "monitoring_enviroment": "x"},
+        [
+            "prometheus_prot is not a variable of this collection: did you mean prometheus_port?",
+            "did you mean monitoring_environment?",
+            "prometheus_port: 70000 is refused: a port is a number from 1 to 65535",
+        ],
+    ),
+    "nothing": ("prometheus", {"prometheus_port": None}, ["prometheus_port is set to nothing"]),
+    "file outside": ("prometheus", {"prometheus_extra_files": {"/etc/passwd": ""}}, ["'/etc/passwd' is no path below"]),
+    "file above": ("prometheus", {"prometheus_extra_files": {"../x": ""}}, ["'../x' is no path below"]),
+    "mount": (
+        "prometheus",
+        {"prometheus_extra_mounts": [{"src": "/a", "target": "/b"}]},
+        ["prometheus_extra_mounts: wrong or missing src, source"],
+    ),
+    "password in a connection string": (
+        "mongodb_exporter",
+        {"mongodb_exporter_uri": f"mongodb://u:{SECRET}@h/"},
+        ["mongodb_exporter_uri: the value (hidden) is refused"],
+    ),
+    "undefined": ("prometheus", {"prometheus_memory": "{{ nowhere }}"}, ["prometheus_memory cannot be worked out"]),
+}
+
+# Prints what the plan holds, without contents and with the files' digests, for the tests of good input.
+SHOWN = """
+import glob, json, os
+from ansible import constants as C
+from ansible.plugins.action import ActionBase
+class ActionModule(ActionBase):
+    _requires_connection = False
+    def run(self, tmp=None, task_vars=None):
+        (path,) = glob.glob(os.path.join(C.DEFAULT_LOCAL_TMP, "plan-*", "*.json"))
+        with open(self._task.args["to"], "w") as writer, open(path) as reader:
+            writer.write(reader.read())
+        return {"changed": False}
+"""
+
+
+def run(root: Path, name: str) -> tuple[int, str, dict[str, t.Any]]:
+    role, changes, _said = CASES[name]
+    folder = root / name.replace(" ", "_")
+    (folder / "action_plugins").mkdir(parents=True)
+    (folder / "action_plugins/show_plan.py").write_text(SHOWN)
+    (folder / "ansible.cfg").touch()
+    values = {**(GOOD if role == "grafana" else {}), **changes}
+    inventory = {"all": {"hosts": {"one": {"ansible_connection": "local", **values}}}}
+    (folder / "hosts.json").write_text(json.dumps(inventory))
+    import_role = {
+        "name": f"nekocheik.deployment_monitoring.{role}",
+        "tasks_from": "describe",
+        "rolespec_validate": False,
+    }
+    tasks = [{"ansible.builtin.import_role": import_role}, {"show_plan": {"to": str(folder / "plan.json")}}]
+    (folder / "play.json").write_text(json.dumps([{"hosts": "one", "gather_facts": False, "tasks": tasks}]))
+    collections = os.pathsep.join(path for path in sys.path if os.path.isdir(f"{path}/ansible_collections"))
+    done = subprocess.run(
+        [str(PLAYBOOK), "-vvv", "-i", "hosts.json", "play.json"],
+        cwd=folder,
+        env={
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": collections,
+            "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
+            "ANSIBLE_HOME": str(folder / "home"),
+            "ANSIBLE_LOCALHOST_WARNING": "false",
+        },
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    plan = folder / "plan.json"
+    return done.returncode, done.stdout + done.stderr, json.loads(plan.read_text()) if plan.exists() else {}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[int, str, dict[str, t.Any]]]]:
+    """All cases, run two at a time."""
+    root = tmp_path_factory.mktemp("describe")
+    with ThreadPoolExecutor(2) as pool:
+        yield dict(zip(CASES, pool.map(lambda name: run(root, name), CASES), strict=True))
+
+
+Runs = dict[str, tuple[int, str, dict[str, t.Any]]]
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[2]])
+def test_bad_input_is_refused_with_its_name_and_the_mend(runs: Runs, name: str) -> None:
+    code, said, plan = runs[name]
+    assert code == 2, said
+    flat = " ".join(said.replace('\\"', '"').replace("\\'", "'").split())
+    for words in ["Nothing was changed", *CASES[name][2]]:
+        assert words in flat
+    assert "Traceback" not in said
+    assert plan == {}
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case[2]])
+def test_good_input_is_described(runs: Runs, name: str) -> None:
+    code, said, plan = runs[name]
+    assert code == 0, said
+    assert plan["service"]["name"] == CASES[name][0]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_run_prints_a_secret_however_wordy_it_is(runs: Runs, name: str) -> None:
+    assert "hunter2" not in runs[name][1]
+
+
+def test_a_secret_is_a_file_of_its_own_and_in_no_other(runs: Runs) -> None:
+    plan = runs["good"][2]
+    assert plan["service"]["files"]["secrets/admin_password"]["secret"]
+    assert not plan["service"]["files"]["grafana.ini"]["secret"]
+    assert SECRET not in json.dumps(plan["service"])
+
+
+def test_own_files_mounts_and_labels_are_described_as_they_are_meant(runs: Runs) -> None:
+    service = runs["good with own files and mounts"][2]["service"]
+    assert "rules.d/own.yml" in service["files"]
+    assert {"source": "/srv", "target": "/srv", "read_only": True} in service["mounts"]
+    assert service["labels"] == {"tunnel.enable": "true"}
+    assert service["image"] == "prom/prometheus:" + service["image"].rsplit(":", 1)[1]
+    assert service["ready"] == {"path": "/-/ready", "address": "127.0.0.1", "port": 9090}
+    assert service["memory"] == 2 << 30
