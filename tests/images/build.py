@@ -171,7 +171,7 @@ def go_binary(log: Log, name: str, entry: Entry) -> Path:
 def fill_go(log: Log, root: Path, name: str, entry: Entry) -> None:
     """A Go program: alone, or on a few Debian packages where its entry point needs them."""
     if "base" in entry:
-        debian(log, root, "bookworm", ["libc6", *entry["base"]])
+        debian(log, root, entry.get("suite", "bookworm"), ["libc6", *entry["base"]])
     for directory in ("etc", "tmp"):
         (root / directory).mkdir(parents=True, exist_ok=True)
     (root / "tmp").chmod(0o1777)
@@ -271,9 +271,11 @@ def build(name: str, entry: Entry) -> None:
             (root / path).symlink_to(target)
         if "overlay" in entry:
             shutil.copytree(HERE / "overlay" / entry["overlay"], root, dirs_exist_ok=True)
-        # A read-only root cannot make the directories that are mounted.
-        for volume in entry.get("volumes", []):
-            (root / volume.strip("/")).mkdir(parents=True, exist_ok=True)
+        for path in (*entry.get("volumes", []), *entry.get("owned", [])):
+            (root / path.strip("/")).mkdir(parents=True, exist_ok=True)
+        # Where nothing is mounted the program can write all the same, as in the public images.
+        for path in entry.get("owned", []):
+            os.chown(root / path.strip("/"), *(int(number) for number in entry["user"].split(":")))
         import_image(log, root, name, entry)
     image = tag(name, entry)
     subprocess.run(["docker", "save", "-o", f"{archive}.new", image], check=True)

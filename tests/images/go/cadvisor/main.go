@@ -33,7 +33,12 @@ func main() {
 	someLabels := flag.String("whitelisted_container_labels", "", "the container labels to keep otherwise")
 	environment := flag.String("env_metadata_whitelist", "", "environment variables to keep as labels")
 	showVersion := flag.Bool("version", false, "print the version and exit")
+	// Upstream's: without the kernel's support for them some of these end the program.
 	disabled := container.MetricSet{}
+	err := disabled.Set("advtcp,cpu_topology,cpuset,hugetlb,memory_numa,process,referenced_memory,resctrl,sched,tcp,udp")
+	if err != nil {
+		log.Fatal(err)
+	}
 	flag.Var(&disabled, "disable_metrics", "comma-separated kinds of metrics that are left out")
 	flag.Parse()
 	if *showVersion {
