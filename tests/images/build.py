@@ -2,6 +2,7 @@
 """Build the test images: real programs at the paths of the public images, without a registry.
 
     build.py build [NAME...]   build what is missing and load it into the engine (all by default)
+    build.py build --former    also former versions of some, for tests of upgrades (<role>_former_version)
     build.py list              what there is, and what a missing image would take
     build.py seed              a volume with an engine's content that holds them all; its name is the last line
     build.py vars              the images' names and versions as variables for Ansible
@@ -59,7 +60,21 @@ def say(text: str) -> None:
 def catalogue() -> dict[str, Entry]:
     """Return the described images by name, in the order in which they are built."""
     with open(HERE / "catalogue.toml", "rb") as reader:
-        return tomllib.load(reader)
+        entries = tomllib.load(reader)
+    del entries["former"]
+    return entries
+
+
+def former_catalogue() -> dict[str, Entry]:
+    """Return the former versions of some images, as <name>_former."""
+    with open(HERE / "catalogue.toml", "rb") as reader:
+        entries = tomllib.load(reader)
+    versions = {}
+    for name, suite in entries["former"].items():
+        entry = {**entries[name], "suite": suite, "role": f"{entries[name]['role']}_former"}
+        # The tools on this machine stay the newest.
+        versions[f"{name}_former"] = {word: value for word, value in entry.items() if word != "tools"}
+    return versions
 
 
 def key(name: str, entry: Entry) -> str:
@@ -330,7 +345,9 @@ def variables(entries: dict[str, Entry]) -> str:
     """Return the variables by which the roles, the simulator and the targets find the images."""
     lines = ["---", "# Made by tests/images/build.py.", f"monitoring_image_prefix: {PREFIX}"]
     lines.append("monitoring_image_source: present")
-    for name, entry in entries.items():
+    # A former version is known once it was built.
+    known = {name: entry for name, entry in former_catalogue().items() if tag(name, entry)}
+    for name, entry in {**entries, **known}.items():
         image = tag(name, entry)
         lines.append(f"{entry['role']}_version: \"{image.rsplit(':', 1)[-1]}\"" if "role" in entry else
                      f"{name}_image: {image}")  # fmt: skip
@@ -390,7 +407,7 @@ def show(entries: dict[str, Entry]) -> None:
         took = IMAGES / f"{name}.seconds"
         state = f"{size / 1e6:5.0f} MB" if loaded(name, entry) else "missing "
         seconds = f"built in {took.read_text()} s" if took.exists() else f"about {entry['seconds']} s"
-        print(f"{name:18} {state}  {seconds:16} {image or PREFIX + entry['repository']}")
+        print(f"{name:24} {state}  {seconds:16} {image or PREFIX + entry['repository']}")
 
 
 @contextmanager
@@ -410,11 +427,15 @@ def main(arguments: list[str]) -> int:
     """Do what was asked for and return the exit code."""
     entries = catalogue()
     command, names = (arguments or ["help"])[0], arguments[1:]
-    unknown = [name for name in names if name not in entries]
+    available = dict(entries)
+    if "--former" in names and command in ("build", "list"):
+        names.remove("--former")
+        available |= former_catalogue()
+    unknown = [name for name in names if name not in available]
     if command not in ("build", "list", "seed", "vars") or unknown:
         print(__doc__ if not unknown else f"no such image: {', '.join(unknown)}")
         return 2
-    chosen = {name: entries[name] for name in names} or entries
+    chosen = {name: available[name] for name in names} or available
     if command == "list":
         show(chosen)
         return 0

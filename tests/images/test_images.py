@@ -43,6 +43,7 @@ common:
   storage: {filesystem: {chunks_directory: /loki/chunks, rules_directory: /loki/rules}}
 schema_config:
   configs: [{from: 2024-01-01, store: tsdb, object_store: filesystem, schema: v13, index: {prefix: i_, period: 24h}}]
+ingester: {lifecycler: {min_ready_duration: 0s}}
 analytics: {reporting_enabled: false}
 """
 PROMTAIL = """
