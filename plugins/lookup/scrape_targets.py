@@ -78,7 +78,10 @@ class LookupModule(LookupBase):
             address = "127.0.0.1" if address in _EVERYWHERE else address
         else:
             address = self._text(hostvars.get("monitoring_address") or hostvars.get("ansible_host") or host)
-        number = int(self._text(port))
+        try:
+            number = int(self._text(port))
+        except ValueError as error:
+            raise AnsibleLookupError(f"{service}_port: {port!r} of {host} is no port; set a number") from error
         address = f"[{address}]" if ":" in address else address
         return {"host": host, "address": f"{address}:{number}", "port": str(number)}
 

@@ -135,7 +135,8 @@ def _group(group: str) -> str:
     try:
         return str(os.stat(text[5:]).st_gid)
     except FileNotFoundError:
-        return "0"
+        # Made by another service's swap in a moment; until then a group that owns nothing.
+        return "65534"
 
 
 def _normal(field: str, value: t.Any, wanted: t.Any) -> t.Any:

@@ -2,7 +2,7 @@
 """Build the test images: real programs at the paths of the public images, without a registry.
 
     build.py build [NAME...]   build what is missing and load it into the engine (all by default)
-    build.py build --former    also former versions of some, for tests of upgrades (<role>_former_version)
+    build.py build --former    also former versions of some, for tests of upgrades (former_<role>_version)
     build.py list              what there is, and what a missing image would take
     build.py seed              a volume with an engine's content that holds them all; its name is the last line
     build.py vars              the images' names and versions as variables for Ansible
@@ -71,7 +71,7 @@ def former_catalogue() -> dict[str, Entry]:
         entries = tomllib.load(reader)
     versions = {}
     for name, suite in entries["former"].items():
-        entry = {**entries[name], "suite": suite, "role": f"{entries[name]['role']}_former"}
+        entry = {**entries[name], "suite": suite, "role": f"former_{entries[name]['role']}"}
         # The tools on this machine stay the newest.
         versions[f"{name}_former"] = {word: value for word, value in entry.items() if word != "tools"}
     return versions

@@ -1,0 +1,57 @@
+"""A second host with nothing but its line in the inventory is scraped and shipped, and kept apart from the first."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+import testinfra
+
+FIRST, OTHER = "monitoring-second_host", "monitoring-second_host-other"
+
+
+def other():
+    return testinfra.get_host(f"docker://{OTHER}")
+
+
+def series(http, query):
+    url = f"http://127.0.0.1:9090/api/v1/query?query={quote(query)}"
+    return http.get(url).json()["data"]["result"]
+
+
+def test_the_second_host_runs_exporters_and_collector_only():
+    names = set(other().check_output("docker ps --format '{{.Names}}'").split())
+    assert names == {"node_exporter", "cadvisor", "blackbox_exporter", "promtail", "docker_proxy"}
+
+
+def test_its_exporters_are_scraped(http, wait_until):
+    def up():
+        return {s["metric"]["job"] for s in series(http, f'up{{host="{OTHER}"}} == 1')}
+
+    wait_until(lambda: up() == {"node", "cadvisor", "blackbox", "promtail"}, what="its four targets up", timeout=60)
+
+
+def test_instance_keeps_the_two_apart(http, wait_until):
+    wait_until(lambda: len(series(http, 'up{job="node"}')) == 2, what="two hosts", timeout=45)
+    instances = {s["metric"]["instance"] for s in series(http, 'up{job="node"}')}
+    assert instances == {f"{FIRST}:9100", f"{OTHER}:9100"}
+
+
+def test_its_logs_arrive(http, wait_until):
+    line = json.dumps({"level": "info", "message": "from the second host"})
+    other().check_output("mkdir -p /var/log/port-manager && echo %s >>/var/log/port-manager/test.log", line)
+    loki = other().check_output("grep -o 'http://[0-9.]*:3100' /etc/deployment-monitoring/promtail/config.yml")
+    query = quote(f'{{job="port-manager", host="{OTHER}"}} |= "from the second host"')
+
+    def found():
+        return http.get(f"{loki}/loki/api/v1/query_range?query={query}").json()["data"]["result"]
+
+    wait_until(found, what="the line in Loki", timeout=45)
+
+
+def test_nothing_of_it_listens_on_all_addresses(host):
+    # sshd is the machine's own.
+    for machine in (host, other()):
+        listening = machine.check_output("ss -H -ltn").splitlines()
+        everywhere = [line.split()[3] for line in listening if line.split()[3].startswith(("0.0.0.0:", "*:", "[::]:"))]
+        assert {address.rsplit(":", 1)[1] for address in everywhere} <= {"22"}
