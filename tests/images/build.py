@@ -36,6 +36,8 @@ PREFIX = "monitoring-test/"
 LABEL = "monitoring-test.key"
 # Raised when a change of this program changes what it builds.
 BUILDER = "1"
+# Written into a seed when all is in it; copies of the seed leave it out.
+SEED_COMPLETE = ".complete"
 START = time.monotonic()
 
 # The flags of a target (tests/target/create.yml explains them); here for the engine that fills the seed.
@@ -359,14 +361,16 @@ def seed(entries: dict[str, Entry]) -> str:
     content = {name: entry for name, entry in entries.items() if entry["kind"] != "machine"}
     wanted = "".join(key(name, entry) for name, entry in {**content, "target": entries["target"]}.items())
     volume = f"monitoring-test-seed-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
-    if engine("volume", "inspect", "-f", "{{.Labels.complete}}", volume) == "yes":
+    where = engine("volume", "inspect", "-f", "{{.Mountpoint}}", volume)
+    if where and (Path(where) / SEED_COMPLETE).exists():
         return volume
-    # A volume's labels cannot change: one that could not be filled is removed again.
     say("filling an engine with the images, about 60 s")
+    # What a run left that was ended while it filled the volume.
+    for leftover in engine("ps", "-aq", "--filter", f"volume={volume}").split():
+        engine("rm", "-f", "-v", leftover)
+    engine("volume", "rm", "-f", volume)
     helper = f"monitoring-test-seed-{os.getpid()}"
-    subprocess.run(
-        ["docker", "volume", "create", "--label", "complete=yes", volume], stdout=subprocess.DEVNULL, check=True
-    )
+    subprocess.run(["docker", "volume", "create", volume], stdout=subprocess.DEVNULL, check=True)
     try:
         subprocess.run(
             ["docker", "run", "-d", "--name", helper, *TARGET_FLAGS, "-v", f"{volume}:/var/lib/docker",
@@ -385,7 +389,11 @@ def seed(entries: dict[str, Entry]) -> str:
         )  # fmt: skip
         assert saved.stdout
         saved.stdout.close()
-        stop = "systemctl stop docker.socket docker.service containerd.service"
+        if saved.wait():
+            raise BuildError("docker save failed")
+        stop = (
+            f"systemctl stop docker.socket docker.service containerd.service && touch /var/lib/docker/{SEED_COMPLETE}"
+        )
         subprocess.run(["docker", "exec", helper, "sh", "-c", stop], check=True)
     except BaseException:
         engine("rm", "-f", "-v", helper)
@@ -453,7 +461,7 @@ def main(arguments: list[str]) -> int:
             (IMAGES / "vars.yml").write_text(variables(entries))
             if command == "seed":
                 print(seed(entries))
-    except BuildError as error:
+    except (BuildError, subprocess.CalledProcessError, FileNotFoundError) as error:
         say(f"failed: {error}")
         return 1
     return 0
