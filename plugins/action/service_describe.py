@@ -53,6 +53,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
         self._vars = task_vars or {}
+        self._values: dict[str, t.Any] = {}
         _validation, arguments = self.validate_argument_spec(argument_spec=_ARGUMENTS)
         name = arguments["name"]
         problems = self._refused_variables(name) or (
@@ -68,10 +69,10 @@ class ActionModule(ActionBase):
 
     def _refused_variables(self, name: str) -> list[str]:
         role, roles = self._vars["role_path"], os.path.dirname(self._vars["role_path"])
-        specs = {
-            name: variables.specification(role),
-            "monitoring": variables.specification(os.path.join(roles, _SHARED_ROLE)),
-        }
+        specs = {name: variables.specification(role)}
+        # What all roles share is checked with the first description of a host, not ten times.
+        if plan.empty(self._vars["inventory_hostname"]):
+            specs["monitoring"] = variables.specification(os.path.join(roles, _SHARED_ROLE))
         values = {key: self._value(key) for spec in specs.values() for key in spec if key in self._vars}
         problems = variables.unknown(specs, self._vars, foreign=os.listdir(roles))
         for spec in specs.values():
@@ -130,10 +131,16 @@ class ActionModule(ActionBase):
         return problems
 
     def _value(self, variable: str) -> t.Any:
-        try:
-            return self._templar.template(self._vars[variable])
-        except AnsibleUndefinedVariable as error:
-            raise AnsibleActionFail(f"Nothing was changed. {variable} cannot be worked out: {error}") from error
+        """Return a variable's value, worked out once: a template costs a compilation."""
+        raw = self._vars[variable]
+        if isinstance(raw, (bool, int, float)) or (isinstance(raw, str) and "{" not in raw):
+            return raw
+        if variable not in self._values:
+            try:
+                self._values[variable] = self._templar.template(raw)
+            except AnsibleUndefinedVariable as error:
+                raise AnsibleActionFail(f"Nothing was changed. {variable} cannot be worked out: {error}") from error
+        return self._values[variable]
 
     def _of_role(self, name: str, what: str, default: t.Any = None) -> t.Any:
         """Return the value of a variable that roles have in common, C(<role>_<what>)."""

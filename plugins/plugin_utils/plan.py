@@ -38,6 +38,12 @@ def put(host: str, service: Service, contents: dict[str, bytes]) -> None:
         json.dump({"service": service, "contents": encoded}, writer)
 
 
+def empty(host: str) -> bool:
+    """Whether nothing was described yet for a host."""
+    directory = _directory(host)
+    return not (os.path.isdir(directory) and os.listdir(directory))
+
+
 def services(host: str) -> list[Service]:
     """Return the described services of a host, by name, without the contents of their files."""
     return [t.cast("Service", entry["service"]) for entry in _entries(host)]

@@ -19,7 +19,7 @@ READY = {
     "cadvisor": "8080/healthz",
     "grafana": "3000/api/health",
     "loki": "3100/ready",
-    "mongodb_exporter": "9216/metrics",
+    "mongodb_exporter": "9216/",
     "node_exporter": "9100/",
     "prometheus": "9090/-/ready",
     "promtail": "9080/ready",
