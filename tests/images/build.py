@@ -158,10 +158,9 @@ def go_binary(log: Log, name: str, entry: Entry) -> Path:
         "GOBIN": str(CACHE / "go" / "bin"),
         "CGO_ENABLED": "1" if entry.get("cgo") else "0",
         "GOTOOLCHAIN": "auto",
-        "GOFLAGS": "-mod=mod",
+        # What go.sum does not pin is an error, never added while building.
+        "GOFLAGS": "-mod=readonly",
     }
-    if entry.get("unlisted"):
-        environment["GONOSUMDB"] = "*"
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as temporary:
         module = Path(temporary)
         for path in (HERE / "go" / name).iterdir():
@@ -171,6 +170,9 @@ def go_binary(log: Log, name: str, entry: Entry) -> Path:
             options += ["-tags", entry["tags"]]
         if "wire" in entry:
             log.run(["go", "install", "github.com/google/wire/cmd/wire@v0.7.0"], **environment)
+        if entry.get("unlisted"):
+            environment["GONOSUMDB"] = "*"
+        if "wire" in entry:
             log.run(["go", "mod", "vendor", "-e"], module, **environment)
             environment["GOFLAGS"] = "-mod=vendor"
             wire = str(CACHE / "go" / "bin" / "wire")
