@@ -7,7 +7,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import plan
+from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import plan, variables
 
 _MODULE = "nekocheik.deployment_monitoring.service_compare"
 
@@ -29,7 +29,12 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "msg": f"Nothing was changed on {host}. {'; '.join(clashes)}."}
         answer = self._execute_module(
             module_name=_MODULE,
-            module_args={**self._task.args, "plan": services, "texts": bool(self._task.diff)},
+            module_args={
+                **self._task.args,
+                "plan": services,
+                "texts": bool(self._task.diff),
+                "min_free_disk": variables.size(self._task.args.get("min_free_disk", 0)),
+            },
             task_vars=task_vars,
         )
         result.update(answer)
@@ -43,7 +48,9 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             result["changed"] = result["differs"]
             result["diff"] = result["preview"]
-        if "plan" not in self._task.args and not result["differs"]:
+        # In check mode nothing comes after it, but for the engine's installation.
+        over = not result["differs"] or (self._task.check_mode and result["engine"])
+        if "plan" not in self._task.args and over:
             plan.clear(host)
         return result
 

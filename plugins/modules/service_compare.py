@@ -24,7 +24,9 @@ options:
     elements: dict
     default: []
   min_free_disk:
-    description: Bytes that must be free below I(directories) and the engine's own before anything is changed.
+    description:
+      - Bytes that must be free below I(directories) and the engine's own before anything is changed. The action plugin
+        also takes sizes like C(2g).
     type: int
     default: 0
   directories:
