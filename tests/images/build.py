@@ -118,6 +118,10 @@ class Log:
 
         :raises BuildError: when it fails.
         """
+        if shutil.which(command[0]) is None:
+            raise BuildError(
+                f"{command[0]} is missing: install it (Go 1.21 or newer for the Go programs; make engine for the rest)"
+            )
         self.file.write(f"$ {' '.join(command)}\n".encode())
         self.file.flush()
         done = subprocess.run(
