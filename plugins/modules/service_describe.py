@@ -1,0 +1,144 @@
+#!/usr/bin/python
+# Copyright: nekocheik and contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Describe one service of a host; this file documents the action plugin of the same name, which does it all."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_describe
+short_description: Describe one service of a host
+description:
+  - Checks the variables of the role that uses it, renders the role's C(templates/) and adds the service to the host's
+    plan, which C(service_compare) and its successors apply. Runs on the controller alone.
+  - What all services have in common is read from the role's variables by their names, which are C(<name>_state),
+    C(_image), C(_version), C(_port), C(_bind_address), C(_user), C(_memory), C(_cpus), C(_extra_arguments),
+    C(_extra_environment), C(_extra_groups), C(_extra_labels), C(_extra_mounts) and C(_extra_files).
+  - A service with a port uses the host's network, one without has none.
+author: ["nekocheik (@nekocheik)"]
+options:
+  name:
+    description: Name of the service, of its role and of its container.
+    type: str
+    required: true
+  command:
+    description: Arguments after the image's entry point.
+    type: list
+    elements: str
+    default: []
+  entrypoint:
+    description: Replaces the image's entry point.
+    type: list
+    elements: str
+    default: []
+  environment:
+    description: Environment variables. Never secrets, because everybody who may ask the engine can read them.
+    type: dict
+    default: {}
+  groups:
+    description: Further groups, by number or as C(path:/some/file) for the group that owns a file on the host.
+    type: list
+    elements: str
+    default: []
+  pid:
+    description: C(host) for a service that sees the host's processes.
+    type: str
+    default: ""
+  capabilities:
+    description: Capabilities that are kept; all others are dropped.
+    type: list
+    elements: str
+    default: []
+  read_only:
+    description: Whether the container's root file system is read-only.
+    type: bool
+    default: true
+  tmpfs:
+    description: Path in the container to options of a file system in memory.
+    type: dict
+    default: {}
+  mounts:
+    description: Mounts with C(source), C(target), C(read_only) (true by default) and C(propagation).
+    type: list
+    elements: dict
+    default: []
+  directories:
+    description: Directories that are made on the host.
+    type: list
+    elements: str
+    default: []
+  stop_timeout:
+    description: Seconds that the program may take to end.
+    type: int
+    default: 30
+  config_target:
+    description: Where the configuration tree is mounted in the container.
+    type: str
+  files:
+    description: Files of the configuration tree besides the templates, path to text.
+    type: dict
+    default: {}
+  secrets:
+    description: Files with a secret, path to C(variable), C(required) (true by default) and C(min_length).
+    type: dict
+    default: {}
+  keep:
+    description: Patterns of paths in the configuration tree that are the user's own.
+    type: list
+    elements: str
+    default: []
+  watched:
+    description: Patterns of paths that the program re-reads by itself.
+    type: list
+    elements: str
+    default: []
+  data_target:
+    description: Where the data directory is mounted in the container.
+    type: str
+  check:
+    description: The program's own checker, C(entrypoint) and C(command) in the image.
+    type: dict
+  ready:
+    description: How it shows that it is ready, C(path) on its port, or C(path) and the host's C(socket).
+    type: dict
+    default: {}
+  reload:
+    description:
+      - How it reloads its configuration, C(signal) (C(HUP) by default), C(metric) (0 when it refused) and
+        C(timestamp_metric) (moves when it succeeded). A service without it is restarted.
+    type: dict
+attributes:
+  check_mode:
+    description: Changes nothing in any mode.
+    support: full
+  diff_mode:
+    description: Has no diff; C(service_compare) shows what differs.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Describe blackbox_exporter
+  nekocheik.deployment_monitoring.service_describe:
+    name: blackbox_exporter
+    command:
+      - --config.file=/etc/blackbox_exporter/config.yml
+    config_target: /etc/blackbox_exporter
+    ready:
+      path: /-/healthy
+"""
+
+RETURN = r"""
+service:
+  description: The name of the service.
+  type: str
+  returned: always
+image:
+  description: The reference of its image.
+  type: str
+  returned: always
+files:
+  description: The paths of its configuration tree.
+  type: list
+  elements: str
+  returned: always
+"""

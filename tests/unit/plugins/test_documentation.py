@@ -1,0 +1,19 @@
+"""What is documented of a plugin without a module of its own is what it takes."""
+
+from __future__ import annotations
+
+import yaml
+from ansible_collections.nekocheik.deployment_monitoring.plugins.action import service_describe as action
+from ansible_collections.nekocheik.deployment_monitoring.plugins.modules import service_describe as documented
+
+
+def test_service_describe_takes_what_is_documented():
+    options = yaml.safe_load(documented.DOCUMENTATION)["options"]
+    facts = {
+        name: (o["type"], o.get("elements"), o.get("required", False), o.get("default")) for name, o in options.items()
+    }
+    taken = {
+        name: (o["type"], o.get("elements"), o.get("required", False), o.get("default"))
+        for name, o in action._ARGUMENTS.items()
+    }
+    assert facts == taken
