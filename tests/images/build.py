@@ -36,6 +36,8 @@ PREFIX = "monitoring-test/"
 LABEL = "monitoring-test.key"
 # Raised when a change of this program changes what it builds.
 BUILDER = "1"
+# Checkouts that differ in an image (branches, worktrees) take turns without filling one anew each time.
+SEEDS_KEPT = 4
 # Written into a seed when all is in it; copies of the seed leave it out.
 SEED_COMPLETE = ".complete"
 START = time.monotonic()
@@ -406,9 +408,10 @@ def seed(entries: dict[str, Entry]) -> str:
         engine("volume", "rm", "-f", volume)
         raise
     engine("rm", "-f", "-v", helper)
-    for old in engine("volume", "ls", "-q", "--filter", "name=monitoring-test-seed-").split():
-        if old != volume:
-            engine("volume", "rm", old)
+    seeds = engine("volume", "ls", "-q", "--filter", "name=monitoring-test-seed-").split()
+    by_age = sorted(engine("volume", "inspect", "-f", "{{.CreatedAt}} {{.Name}}", *seeds).splitlines(), reverse=True)
+    for old in by_age[SEEDS_KEPT:]:
+        engine("volume", "rm", old.split()[-1])
     say(f"the engine's content is in the volume {volume}")
     return volume
 
