@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 LABEL = "nekocheik.deployment_monitoring.service"
 READY = {
@@ -39,7 +39,7 @@ def command(container: dict) -> list[str]:
         words += ["--cap-add", capability]
     for group in host["GroupAdd"] or []:
         words += ["--group-add", group]
-    for path, options in (host["Tmpfs"] or {}).items():
+    for path, options in (host.get("Tmpfs") or {}).items():
         words += ["--tmpfs", f"{path}:{options}"]
     for mount in host["Mounts"] or []:
         spread = (mount.get("BindOptions") or {}).get("Propagation")
@@ -73,12 +73,12 @@ def main() -> None:
         subprocess.check_output(command(container))
         wait_ready(container["Name"].strip("/"))
 
+    # A container that does not start would make the floor look faster than it is.
+    assert {container["Name"].strip("/") for container in containers} == {*READY, "docker_proxy"}
+
     begin = time.monotonic()
-    threads = [threading.Thread(target=start, args=(container,)) for container in containers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(max_workers=len(containers)) as pool:
+        list(pool.map(start, containers))
     print(f"{time.monotonic() - begin:.2f}")
 
 
