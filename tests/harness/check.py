@@ -39,7 +39,7 @@ TAIL_LINES = 80
 PLAIN_OUTPUT = {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", "PY_COLORS": "0", "TERM": "dumb"}
 FROM_NOTHING_MINUTES = 60
 # What the first run goes by; later ones know better (DURATIONS).
-FIRST_GUESS_SECONDS = {"molecule default": 240.0, "molecule": 50.0, "images": 10.0}
+FIRST_GUESS_SECONDS = {"molecule default": 270.0, "molecule": 50.0, "images": 10.0, "image-tests": 90.0}
 IMAGES_COLD_SECONDS = 30 * 60.0
 
 
@@ -216,6 +216,11 @@ def integration_step() -> Step:
     return Step("integration", [RUN, "bash", "-c", pytest, str(report)], junit=report)
 
 
+def image_tests_step() -> Step:
+    report = junit_file("image-tests")
+    return Step("image-tests", [RUN, "pytest", "tests/images", f"--junit-xml={report}"], junit=report)
+
+
 def scenario_names() -> list[str]:
     return sorted(path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml"))
 
@@ -255,7 +260,7 @@ def everything() -> tuple[list[Step], bool]:
     known = known_durations()
     names = scenario_names()
     scenarios = sum(expected(Step(f"molecule {name}", []), known) for name in names)
-    others = sum(expected(step, known) for step in (setup, engine, *checks))
+    others = sum(expected(step, known) for step in (setup, engine, *checks, image_tests_step()))
     minutes = (expected(images, known) + (scenarios + others) / SIDE_BY_SIDE) / 60
     CONSOLE.say(
         f"{len(checks)} static checks and {len(names)} scenarios; with what the cache holds now about"
@@ -269,7 +274,7 @@ def everything() -> tuple[list[Step], bool]:
     good = run_all(checks)
     if not run_all([images]):
         return steps, False
-    last = scenario_steps(names)
+    last = [image_tests_step(), *scenario_steps(names)]
     good = run_all(last) and good
     return steps + last, good
 

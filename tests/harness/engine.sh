@@ -5,6 +5,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=paths.sh
 . "$(dirname "${BASH_SOURCE[0]}")/paths.sh"
 WAIT_SECONDS=60
+started= # dockerd's process, where this script started it
 LOG=$DEPLOYMENT_MONITORING_CACHE/dockerd.log
 
 die() {
@@ -36,12 +37,16 @@ start_by_hand() {
   mkdir -p "$DEPLOYMENT_MONITORING_CACHE"
   # In a session of its own, or it would end with make.
   setsid nohup dockerd >"$LOG" 2>&1 </dev/null &
+  started=$!
 }
 
 wait_until_it_answers() {
   local deadline=$((SECONDS + WAIT_SECONDS))
   until answers; do
     ((SECONDS < deadline)) || return 1
+    if [[ -n $started ]] && ! kill -0 "$started" 2>/dev/null; then
+      die "dockerd ended by itself: $(tail -1 "$LOG")"
+    fi
     sleep 0.5
   done
 }

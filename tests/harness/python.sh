@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Prints the path of the newest Python that the chosen ansible-core runs on: from PATH, else from pyenv.
-# ansible-core 2.19 wants 3.11-3.13, 2.20 and 2.21 want 3.12 or newer; without a choice any of them will do.
+# Prints the path of a Python that the chosen ansible-core runs on: from PATH, else from pyenv. 2.19 wants 3.11-3.13,
+# 2.20 and 2.21 want 3.12 or newer. The newest is taken; for an older line the oldest, so that both ends are tested.
 set -euo pipefail
 
 case "${ANSIBLE_CORE:-}" in
-  "" | 2.19) versions=(3.13 3.12 3.11) ;;
-  2.20 | 2.21) versions=(3.13 3.12) ;;
+  "") versions=(3.13 3.12 3.11) ;;
+  2.19) versions=(3.11 3.12 3.13) ;;
+  2.20) versions=(3.12 3.13) ;;
+  2.21) versions=(3.13 3.12) ;;
   *)
     echo "ANSIBLE_CORE=$ANSIBLE_CORE is not known here: choose 2.19, 2.20 or 2.21" >&2
     exit 2

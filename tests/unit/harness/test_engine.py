@@ -33,6 +33,11 @@ CASES = {
         "journalctl -u docker",
     ),
     "never up": (ROOT + COMPLETE + DEAD + "WAIT_SECONDS=1;", 1, "did not answer within 1 s"),
+    "it ends": (
+        ROOT + COMPLETE + DEAD + "start_by_hand() { LOG=/dev/stdin; false & started=$!; }; tail() { echo no cgroup; };",
+        1,
+        "dockerd ended by itself: no cgroup",
+    ),
     "no packages": (ROOT + BARE + DEAD + "apt-get() { false; };", 1, "'apt-get update' failed"),
 }
 
