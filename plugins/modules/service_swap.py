@@ -7,8 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_swap
-short_description: Change the services that differ, each as a transaction
+short_description: Check the new configurations, then change the services that differ, each as a transaction
 description:
+  - Unpacks the configurations of all services that differ into a staging directory, and runs each program's own checker
+    (promtool, amtool, C(loki -verify-config)) from the image that is about to run, without network and data. One that
+    is refused fails the task with the checker's words before any service is touched.
   - Changes all services that differ side by side, under one deadline. A change of configuration that the program can
     reload is reloaded and confirmed by the program's own metric. Otherwise the former container is kept aside, the new
     one is started and proved ready from the host.
@@ -23,13 +26,17 @@ options:
     type: dict
     required: true
   staging_dir:
-    description: The directory that C(service_stage) filled; removed at the end.
+    description: The directory on the host to stage into; emptied first, removed at the end.
     type: path
     required: true
   timeout:
     description: Seconds within which all services have to be ready.
     type: int
     default: 120
+  check_timeout:
+    description: Seconds that one check of a configuration may take.
+    type: int
+    default: 60
   preview:
     description: The diff that C(service_compare) made, shown with C(--diff). The action plugin takes it out.
     type: list
@@ -40,6 +47,9 @@ options:
     type: list
     elements: dict
     default: []
+  archive:
+    description: The configurations as an archive on the host. The action plugin fills it in.
+    type: path
 attributes:
   check_mode:
     description: Is skipped in check mode; C(service_compare) tells what it would do.
@@ -62,6 +72,11 @@ outcomes:
   type: list
   elements: dict
   returned: always
+checked:
+  description: The services whose new configuration was checked by its own program.
+  type: list
+  elements: str
+  returned: always
 """
 
 import shutil
@@ -69,6 +84,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import staging
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.swap import Outcome, Swap
 
@@ -92,12 +108,22 @@ def main() -> None:
             "services": {"type": "dict", "required": True},
             "staging_dir": {"type": "path", "required": True},
             "timeout": {"type": "int", "default": 120},
+            "check_timeout": {"type": "int", "default": 60},
             "preview": {"type": "list", "elements": "dict", "default": []},
             "plan": {"type": "list", "elements": "dict", "default": []},
+            "archive": {"type": "path"},
         },
     )
     decisions, staging_dir = module.params["services"], module.params["staging_dir"]
     engine = Engine(timeout=120)
+    staged = [s for s in module.params["plan"] if s["name"] in decisions and s["state"] == "present"]
+    staging.unpack(module.params["archive"], staging_dir, staged)
+    refused = staging.refusals(engine, staged, staging_dir, module.params["check_timeout"])
+    checked = [service["name"] for service in staged if service["check"]]
+    if refused:
+        shutil.rmtree(staging_dir, ignore_errors=True)
+        words = "\n".join(f"{name} refuses its new configuration:\n{text}" for name, text in refused.items())
+        module.fail_json(msg=f"No service was touched.\n{words}", outcomes=[], checked=checked)
     deadline = time.monotonic() + module.params["timeout"]
     swaps = [
         Swap(engine, service, decisions[service["name"]], staging_dir, deadline)
@@ -114,11 +140,12 @@ def main() -> None:
         module.fail_json(
             msg="\n".join(map(sentence, failed)),
             outcomes=outcomes,
+            checked=checked,
             changed=len(failed) < len(outcomes),
         )
     # "wait" only waited: a service that was still starting is no change.
     changed = any(outcome["action"] != "wait" or outcome["seconds_away"] for outcome in outcomes)
-    module.exit_json(changed=changed, outcomes=outcomes, msg="\n".join(map(sentence, outcomes)))
+    module.exit_json(changed=changed, outcomes=outcomes, checked=checked, msg="\n".join(map(sentence, outcomes)))
 
 
 if __name__ == "__main__":

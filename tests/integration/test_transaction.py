@@ -23,13 +23,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import container, probe, swap, tree
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
-from ansible_collections.nekocheik.deployment_monitoring.plugins.modules import (
-    service_compare,
-    service_stage,
-    service_swap,
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import (
+    container,
+    probe,
+    staging,
+    swap,
+    tree,
 )
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
+from ansible_collections.nekocheik.deployment_monitoring.plugins.modules import service_compare, service_swap
 
 USER = 59999
 Service = dict[str, t.Any]
@@ -117,8 +119,8 @@ class Stand:
         packed = self.root / "configurations.tar.gz"
         packed.write_bytes(archive.getvalue())
         service = self.service()
-        service_stage.unpack(str(packed), self.staging, [service])
-        return service_stage.check(self.engine, service, self.staging, 20)
+        staging.unpack(str(packed), self.staging, [service])
+        return staging.check(self.engine, service, self.staging, 20)
 
     def prepared(self, decision: dict[str, t.Any]) -> swap.Swap:
         deadline = time.monotonic() + self.timeout
@@ -768,7 +770,7 @@ def test_a_checker_that_does_not_end_is_said_to_take_too_long(stand: Stand) -> N
     tree.make_directory(str(root), 0, USER, 0o750)
     (root / "main.conf").write_text("first\n")
     os.chown(root / "main.conf", 0, USER)
-    said = service_stage.check(stand.engine, service, stand.staging, 1.0)
+    said = staging.check(stand.engine, service, stand.staging, 1.0)
     assert "1 s" in said
     assert stand.containers() == []
 
