@@ -33,6 +33,9 @@ def unpack(archive: str, staging_dir: str, services: list[dict[str, t.Any]]) -> 
         tree.make_directory(root, 0, group, tree.DIRECTORY_MODE)
         for path, entry in service["files"].items():
             tree.write(root, path, os.path.join(incoming, service["name"], path), entry["mode"], group)
+        # The user's own files are part of what the program will read, so they are checked with the rest.
+        for path in tree.kept(service["config_dir"], service["keep"]):
+            tree.write(root, path, os.path.join(service["config_dir"], path), 0o640, group)
     shutil.rmtree(incoming)
 
 

@@ -168,7 +168,7 @@ class Swap:
             self.engine.stop(self.name, self.service["stop_timeout"])
         self.engine.remove(self.name)
         self.engine.remove(container.leftover(self.name))
-        shutil.rmtree(self.service["config_dir"], ignore_errors=True)
+        tree.clear(self.service["config_dir"], self.service["keep"])
 
     # The parts.
 
@@ -252,7 +252,7 @@ class Swap:
         elif self.action == "restart":
             self.engine.restart(self.name, self.service["stop_timeout"])
         else:
-            return "nothing had to be put back"
+            return "it was not running before either" if self.action == "start" else "nothing had to be put back"
         try:
             self._prove(time.monotonic() + _RESTORE_SECONDS)
         except SwapError as error:

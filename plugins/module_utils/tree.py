@@ -105,6 +105,32 @@ def remove(root: str, path: str) -> None:
         parent = os.path.dirname(parent)
 
 
+def kept(root: str, keep: list[str]) -> list[str]:
+    """Return the relative paths of the files that are the user's own."""
+    return sorted(path for path in _files(root) if _kept(path, keep))
+
+
+def ours(root: str, keep: list[str]) -> bool:
+    """Whether anything of ours is left of a tree, besides the user's own files."""
+    own = kept(root, keep)
+    return os.path.isdir(root) and (not own or len(own) < len(_files(root)))
+
+
+def clear(root: str, keep: list[str]) -> None:
+    """Remove a tree, except the user's own files."""
+    for directory, names, found in os.walk(root, topdown=False):
+        for name in found:
+            path = os.path.join(directory, name)
+            if not _kept(os.path.relpath(path, root), keep):
+                os.unlink(path)
+        for name in names:
+            path = os.path.join(directory, name)
+            if os.path.islink(path):
+                os.unlink(path)
+        if not os.listdir(directory):
+            os.rmdir(directory)
+
+
 def make_directory(path: str, user: int, group: int, mode: int) -> None:
     """Make a directory with an owner and a mode; what is there and right is left alone."""
     os.makedirs(path, exist_ok=True)
@@ -127,6 +153,14 @@ def digest(path: str) -> str:
 def right_directory(path: str, user: int, group: int) -> bool:
     """Whether a data directory is there with its owner and mode."""
     return os.path.isdir(path) and _has(path, user, group, DIRECTORY_MODE)
+
+
+def _files(root: str) -> list[str]:
+    return [
+        os.path.relpath(os.path.join(directory, name), root)
+        for directory, _names, found in os.walk(root)
+        for name in found
+    ]
 
 
 def _kept(path: str, keep: list[str]) -> bool:

@@ -101,7 +101,7 @@ def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[st
     actual = engine.container(service["name"]) if engine else None
     if service["state"] == "absent":
         former = engine.container(container.leftover(service["name"])) if engine else None
-        there = actual or former or os.path.isdir(service["config_dir"])
+        there = actual or former or tree.ours(service["config_dir"], service["keep"])
         return _decision(REMOVE if there else NONE, ["it is not wanted here"] if there else [])
     user, group = (int(number) for number in service["user"].split(":"))
     files = tree.compare(service["config_dir"], service["files"], (user, group), service["keep"])

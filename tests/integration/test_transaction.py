@@ -312,7 +312,21 @@ def test_a_service_that_is_not_wanted_goes_and_its_data_stays(running: Stand) ->
     assert running.apply()["action"] == "remove"
     assert running.containers() == []
     assert running.starts()
+    assert not running.live().parent.exists()
     assert running.action() == "none"
+
+
+def test_a_service_that_goes_leaves_the_users_own_files(running: Stand) -> None:
+    running.live("kept.d").mkdir()
+    running.live("kept.d/own.conf").write_text("mine")
+    running.changes["state"] = "absent"
+    assert running.apply()["action"] == "remove"
+    assert not running.live().exists()
+    assert running.live("kept.d/own.conf").read_text() == "mine"
+    assert running.action() == "none"
+    del running.changes["state"]
+    running.stands()
+    assert running.live("kept.d/own.conf").read_text() == "mine"
 
 
 # What cannot live is taken back.
@@ -335,6 +349,16 @@ def test_a_configuration_that_the_checker_refuses_touches_nothing(running: Stand
     assert running.life() == before
     assert running.live().read_text() == "first\n"
     assert running.containers() == [running.name], "the checker stayed"
+
+
+def test_a_file_of_the_user_that_the_checker_refuses_touches_nothing(running: Stand) -> None:
+    before = running.life()
+    running.live("kept.d").mkdir()
+    running.live("kept.d/own.conf").write_text("nonsense")
+    running.configure("second\n")
+    assert "FAILED: own.conf: unknown word" in running.stage()
+    assert running.life() == before
+    assert running.live().read_text() == "first\n"
 
 
 def test_a_configuration_that_the_program_refuses_at_reload_is_taken_back(running: Stand) -> None:

@@ -64,6 +64,12 @@ func main() {
 		if _, err := read(directory, "nonsense"); err != nil {
 			log.Fatalf("FAILED: %v", err)
 		}
+		own, _ := filepath.Glob(filepath.Join(directory, "kept.d", "*"))
+		for _, path := range own {
+			if text, err := os.ReadFile(path); err != nil || strings.Contains(string(text), "nonsense") {
+				log.Fatalf("FAILED: %s: unknown word (%v)", filepath.Base(path), err)
+			}
+		}
 		return
 	}
 	if os.Getenv("PROBE_EXIT") != "" {
