@@ -94,7 +94,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     engine, source = Engine(), module.params["source"]
-    missing = [reference for reference in module.params["images"] if engine.image(reference) is None]
+    try:
+        missing = [reference for reference in module.params["images"] if engine.image(reference) is None]
+    except EngineError as error:
+        module.fail_json(msg=f"No service was touched: {error}")
     if module.check_mode and source != "present":
         module.exit_json(changed=bool(missing), fetched=missing)
 

@@ -130,8 +130,11 @@ def main() -> None:
         for service in module.params["plan"]
         if service["name"] in decisions
     ]
-    for swap in swaps:
-        swap.prepare()
+    try:
+        for swap in swaps:
+            swap.prepare()
+    except OSError as error:
+        module.fail_json(msg=f"No service was touched: {error}", outcomes=[], checked=checked)
     with ThreadPoolExecutor(max_workers=max(1, len(swaps))) as pool:
         outcomes = list(pool.map(Swap.run, swaps))
     shutil.rmtree(staging_dir, ignore_errors=True)
