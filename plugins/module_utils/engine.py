@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import socket
 import struct
 import typing as t
@@ -137,9 +139,16 @@ class Engine:
         """Restart a container, stopping it by force after C(seconds)."""
         self.call("POST", f"/containers/{name}/restart", {"t": seconds}, timeout=seconds + self.timeout)
 
-    def signal(self, name: str, signal: str) -> None:
-        """Send a signal to a container's first process."""
-        self.call("POST", f"/containers/{name}/kill", {"signal": signal})
+    def signal(self, name: str, signal_name: str) -> None:
+        """Send a signal to a container's first process.
+
+        Not by the engine's own call: the engine (20.10 at least) takes any signal for a stop by hand, and does not
+        start an C(unless-stopped) container again when the machine boots.
+        """
+        actual = self.container(name)
+        if actual is None or not actual["State"]["Running"]:
+            raise EngineError(f"{name} does not run, so it cannot be sent {signal_name}")
+        os.kill(actual["State"]["Pid"], getattr(signal, f"SIG{signal_name}"))
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a container another name."""

@@ -238,6 +238,13 @@ def test_a_changed_configuration_is_reloaded_without_a_restart_and_confirmed_by_
     assert running.life() == before
 
 
+def test_a_reload_is_no_stop_by_hand_after_which_a_boot_would_leave_it_stopped(running: Stand) -> None:
+    running.configure("second\n")
+    running.stands()
+    folder = Path(running.engine.info()["DockerRootDir"]) / "containers" / running.life()[0]
+    assert json.loads((folder / "config.v2.json").read_text())["HasBeenManuallyStopped"] is False
+
+
 def test_a_reload_waits_until_the_program_has_taken_the_configuration(stand: Stand) -> None:
     stand.version = "slow-reload"
     stand.stands()

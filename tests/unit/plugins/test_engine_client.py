@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.server
 import io
 import json
+import signal
 import socket
+import subprocess
 import struct
 import threading
 import typing as t
@@ -155,7 +157,6 @@ def test_a_container_is_created_from_json_under_its_name(engine: Engine) -> None
         (lambda e: e.start("one"), "POST /containers/one/start"),
         (lambda e: e.stop("one", 7), "POST /containers/one/stop?t=7"),
         (lambda e: e.restart("one", 7), "POST /containers/one/restart?t=7"),
-        (lambda e: e.signal("one", "HUP"), "POST /containers/one/kill?signal=HUP"),
         (lambda e: e.rename("one", "two"), "POST /containers/one/rename?name=two"),
         (lambda e: e.remove("one"), "DELETE /containers/one?force=1&v=1"),
         (lambda e: e.image("h:5000/a/b:1"), "GET /images/h%3A5000/a/b%3A1/json"),
@@ -164,6 +165,19 @@ def test_a_container_is_created_from_json_under_its_name(engine: Engine) -> None
 def test_each_call_goes_where_the_engine_expects_it(engine: Engine, call: t.Any, path: str) -> None:
     call(engine)
     assert " ".join(asked()[:2]) == path
+
+
+def test_a_signal_goes_to_the_process_itself(engine: Engine) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        Answering.answer = (200, json.dumps({"State": {"Running": True, "Pid": process.pid}}).encode())
+        engine.signal("one", "HUP")
+        assert process.wait(10) == -signal.SIGHUP
+
+
+def test_a_container_that_does_not_run_cannot_be_sent_a_signal(engine: Engine) -> None:
+    Answering.answer = (200, b'{"State": {"Running": false, "Pid": 0}}')
+    with pytest.raises(EngineError, match="does not run"):
+        engine.signal("one", "HUP")
 
 
 def test_an_archive_is_sent_whole_in_pieces(engine: Engine, tmp_path: Path) -> None:
