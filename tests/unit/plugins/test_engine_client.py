@@ -7,8 +7,8 @@ import io
 import json
 import signal
 import socket
-import subprocess
 import struct
+import subprocess
 import threading
 import typing as t
 from collections.abc import Iterator
