@@ -1,0 +1,374 @@
+"""applications-main: how the deployed apps do, all of them or one."""
+
+from __future__ import annotations
+
+from . import limits
+from .deployment import APP, HOST, apps_table
+from .kit import (
+    APPS,
+    BLUE,
+    Board,
+    app,
+    branch,
+    curves,
+    falling,
+    host,
+    lines,
+    log_lines,
+    log_rate,
+    now,
+    number,
+    over_time,
+    project,
+    rising,
+    say,
+    states,
+    to_dashboard,
+    to_logs,
+    up_down,
+)
+
+UID = "applications-main"
+REQUESTS = f'http_requests_total{{job="app-metrics", {APP}}}'
+BUCKETS = f'http_request_duration_seconds_bucket{{job="app-metrics", {APP}}}'
+# Containers are named after their app; what belongs to the chosen project is what the Port Manager says.
+OF_APPS = f"and on (host, app) {APPS}{{{APP}}}"
+NO_REQUESTS = ("no app exposes http_requests_total", "aucune app n'expose http_requests_total")
+
+
+def container(expr: str, name: str = "name") -> str:
+    """Return a container's series under its app's name, for the chosen apps."""
+    return f'label_replace({expr}, "app", "$1", "{name}", "(.+)-deploy") {OF_APPS}'
+
+
+def make() -> Board:
+    """Return the dashboard."""
+    board = Board(
+        UID,
+        say("Applications", "Applications"),
+        say(
+            "The deployed apps: requests, errors, response times, health checks, processor and memory.",
+            "Les apps déployées : requêtes, erreurs, temps de réponse, contrôles de santé, processeur et mémoire.",
+        ),
+        host(),
+        project(),
+        branch(),
+        app(),
+    )
+    summary(board)
+    requests(board)
+    health(board)
+    resources(board)
+    board.row(say("All chosen applications", "Toutes les applications choisies"))
+    board.add(apps_table(), 24, 10)
+    _logs(board)
+    return board
+
+
+def app_links() -> list[object]:
+    """Return the ways from an app's curve on."""
+    return [
+        to_dashboard(say("Only this app", "Seulement cette app"), UID, app="${__field.labels.app}"),
+        to_logs(say("Its log lines", "Ses lignes de log"), '{job="docker", container="${__field.labels.app}-deploy"}'),
+    ]
+
+
+def summary(board: Board) -> None:
+    """Add the numbers at the top."""
+    board.row(say("At a glance", "En un coup d'œil"))
+    health = f'probe_success{{job="app-health", {APP}}}'
+    none = say(*NO_REQUESTS)
+    panels: tuple[tuple[str, str, str, str, list[tuple[str, float | None]], str], ...] = (
+        (
+            say("Apps", "Apps"),
+            say("Apps that the Port Manager has given a port.", "Apps à qui le Port Manager a donné un port."),
+            f"count({APPS}{{{APP}}}) or vector(0)",
+            "none",
+            BLUE,
+            "",
+        ),
+        (
+            say("Down", "En panne"),
+            say("Apps whose /health does not answer 200 now.", "Apps dont /health ne répond pas 200 maintenant."),
+            f"count({health} == 0) or vector(0)",
+            "none",
+            rising(1),
+            "",
+        ),
+        (
+            say("Uptime, 30 days", "Disponibilité, 30 jours"),
+            say(
+                "Share of health checks that were answered, over the chosen apps; the objective is 99.5 %.",
+                "Part des contrôles de santé réussis, sur les apps choisies ; l'objectif est 99,5 %.",
+            ),
+            f"avg(app:up:ratio30d{{{APP}}})",
+            "percentunit",
+            falling(limits.APP_UPTIME),
+            say("no health check yet", "pas encore de contrôle de santé"),
+        ),
+        (
+            say("Requests", "Requêtes"),
+            say("Requests a second, over the chosen apps.", "Requêtes par seconde, sur les apps choisies."),
+            f"sum(app:http_requests:rate5m{{{APP}}})",
+            "reqps",
+            BLUE,
+            none,
+        ),
+        (
+            say("Errors 5xx", "Erreurs 5xx"),
+            say(
+                "Share of requests that the apps failed to serve; red from where AppHighErrorRate warns of one app.",
+                "Part des requêtes que les apps n'ont pas su servir ; rouge au seuil de AppHighErrorRate.",
+            ),
+            f'sum(rate({REQUESTS[:-1]}, status=~"5.."}}[5m])) / sum(rate({REQUESTS}[5m]))'
+            f" or 0 * sum(rate({REQUESTS}[5m]))",
+            "percentunit",
+            rising(limits.APP_ERRORS),
+            none,
+        ),
+        (
+            say("Response p95", "Réponse p95"),
+            say(
+                "95 % of all requests to the chosen apps are faster.",
+                "95 % des requêtes aux apps choisies sont plus rapides.",
+            ),
+            f"histogram_quantile(0.95, sum by (le) (rate({BUCKETS}[5m])))",
+            "s",
+            BLUE,
+            none,
+        ),
+    )
+    for title, description, expr, unit, steps, missing in panels:
+        board.add(number(title, description, now(expr), unit=unit, steps=steps, no_value=missing), 4, 4)
+
+
+def requests(board: Board) -> None:
+    """Add requests, errors and response times."""
+    board.row(say("HTTP requests", "Requêtes HTTP"))
+    none = say(*NO_REQUESTS)
+    ten = say("the ten with the most", "les dix premières")
+    board.add(
+        curves(
+            say("Requests by app (10 busiest)", "Requêtes par app (10 premières)"),
+            say(f"Requests a second; {ten}.", f"Requêtes par seconde ; {ten}."),
+            over_time(f"topk(10, sum by (host, app) (rate({REQUESTS}[$__rate_interval])))", "{{app}}"),
+            unit="reqps",
+            no_value=none,
+            links=app_links(),
+        ),
+        8,
+        8,
+    )
+    for status, title, what in (
+        (
+            "4",
+            say("Errors 4xx by app (10 most)", "Erreurs 4xx par app (10 premières)"),
+            say("Requests a second that asked for the wrong thing", "Requêtes fautives par seconde"),
+        ),
+        (
+            "5",
+            say("Errors 5xx by app (10 most)", "Erreurs 5xx par app (10 premières)"),
+            say("Requests a second that the app failed to serve", "Requêtes que l'app n'a pas su servir, par seconde"),
+        ),
+    ):
+        board.add(
+            curves(
+                title,
+                f"{what}; {ten}.",
+                over_time(
+                    f'topk(10, sum by (host, app) (rate({REQUESTS[:-1]}, status=~"{status}.."}}[$__rate_interval])))',
+                    "{{app}}",
+                ),
+                unit="reqps",
+                no_value=say(f"no {status}xx answer, or no metrics", f"aucune réponse {status}xx, ou pas de métriques"),
+                links=app_links(),
+            ),
+            8,
+            8,
+        )
+    board.add(
+        curves(
+            say("Share of errors by app (10 worst)", "Part d'erreurs par app (10 pires)"),
+            say(
+                "Share of 5xx answers; the line is where AppHighErrorRate warns.",
+                "Part des réponses 5xx ; la ligne est le seuil de AppHighErrorRate.",
+            ),
+            over_time(f"topk(10, app:http_errors:ratio5m{{{APP}}})", "{{app}}"),
+            unit="percentunit",
+            steps=rising(limits.APP_ERRORS),
+            no_value=none,
+            links=app_links(),
+        ),
+        8,
+        8,
+    )
+    board.add(
+        curves(
+            say("Response time: p50, p95, p99", "Temps de réponse : p50, p95, p99"),
+            say(
+                "Over all requests to the chosen apps: half, 95 % and 99 % of them are faster. Exact only within a "
+                "bucket of the apps' histogram.",
+                "Sur toutes les requêtes aux apps choisies : la moitié, 95 % et 99 % sont plus rapides. Exact à une "
+                "classe de l'histogramme près.",
+            ),
+            *(
+                over_time(
+                    f"histogram_quantile({quantile}, sum by (le) (rate({BUCKETS}[$__rate_interval])))",
+                    f"p{quantile.removeprefix('0.').ljust(2, '0')}",
+                )
+                for quantile in ("0.5", "0.95", "0.99")
+            ),
+            unit="s",
+            no_value=say("no app exposes response times", "aucune app n'expose ses temps de réponse"),
+        ),
+        8,
+        8,
+    )
+    board.add(
+        curves(
+            say("p95 by app (10 slowest)", "p95 par app (10 plus lentes)"),
+            say("95 % of an app's requests are faster.", "95 % des requêtes d'une app sont plus rapides."),
+            over_time(f"topk(10, app:http_request_duration_seconds:p95_5m{{{APP}}})", "{{app}}"),
+            unit="s",
+            no_value=say("no app exposes response times", "aucune app n'expose ses temps de réponse"),
+            links=app_links(),
+        ),
+        8,
+        8,
+    )
+
+
+def health(board: Board) -> None:
+    """Add the health checks."""
+    board.row(say("Health checks", "Contrôles de santé"))
+    worst = f"bottomk(20, avg by (host, app) (app:up:ratio1d{{{APP}}} @ end()))"
+    board.add(
+        states(
+            say("/health over time (20 least available)", "/health dans le temps (20 moins disponibles)"),
+            say(
+                "Whether /health answered 200, of the twenty apps with the least uptime in the last day; when there "
+                "are fewer, of all.",
+                "Si /health a répondu 200, pour les vingt apps les moins disponibles du dernier jour ; s'il y en a "
+                "moins, pour toutes.",
+            ),
+            over_time(
+                f'min by (host, app) (probe_success{{job="app-health", {APP}}}) and on (host, app) {worst}', "{{app}}"
+            ),
+            mappings=up_down(),
+            no_value=say("no app is probed", "aucune app n'est sondée"),
+            links=app_links(),
+        ),
+        16,
+        9,
+    )
+    board.add(
+        curves(
+            say("Answer time of /health (10 slowest)", "Temps de réponse de /health (10 plus lents)"),
+            say("How long /health takes, as the probe sees it.", "Le temps de /health, vu par la sonde."),
+            over_time(f'topk(10, max by (host, app) (probe_duration_seconds{{job="app-health", {APP}}}))', "{{app}}"),
+            unit="s",
+            no_value=say("no app is probed", "aucune app n'est sondée"),
+            links=app_links(),
+        ),
+        8,
+        9,
+    )
+
+
+def resources(board: Board) -> None:
+    """Add processor, memory and restarts of the apps' containers."""
+    none = say("cAdvisor tells of no such container", "cAdvisor ne parle d'aucun conteneur de ce type")
+    deployed = f'name=~".+-deploy", {HOST}'
+    board.row(say("Containers of the apps", "Conteneurs des apps"))
+    board.add(
+        curves(
+            say("Processor by app (10 busiest)", "Processeur par app (10 premières)"),
+            say("Cores that the app's container uses.", "Cœurs qu'utilise le conteneur de l'app."),
+            over_time(
+                "topk(10, "
+                + container(
+                    f"sum by (host, name) (rate(container_cpu_usage_seconds_total{{{deployed}}}[$__rate_interval]))"
+                )
+                + ")",
+                "{{app}}",
+            ),
+            unit="none",
+            decimals=3,
+            no_value=none,
+            links=app_links(),
+        ),
+        8,
+        8,
+    )
+    board.add(
+        curves(
+            say("Memory by app (10 largest)", "Mémoire par app (10 premières)"),
+            say(
+                "Memory that the app's container cannot give back.",
+                "Mémoire que le conteneur de l'app ne peut rendre.",
+            ),
+            over_time(
+                "topk(10, "
+                + container(f"sum by (host, name) (container_memory_working_set_bytes{{{deployed}}})")
+                + ")",
+                "{{app}}",
+            ),
+            unit="bytes",
+            no_value=none,
+            links=app_links(),
+        ),
+        8,
+        8,
+    )
+    board.add(
+        curves(
+            say("Restarts within a day (10 most)", "Redémarrages en un jour (10 premières)"),
+            say(
+                "How often the engine restarted the container; the objective is fewer than 2.",
+                "Combien de fois le moteur a redémarré le conteneur ; l'objectif est moins de 2.",
+            ),
+            over_time(f"topk(10, max by (host, app) (container:restarts:increase1d{{{APP}}}))", "{{app}}"),
+            unit="none",
+            steps=rising(limits.RESTARTS_A_DAY),
+            no_value=say("nothing counts restarts", "personne ne compte les redémarrages"),
+            links=app_links(),
+        ),
+        8,
+        8,
+    )
+
+
+def _logs(board: Board) -> None:
+    board.row("Logs")
+    stream = '{job="docker", project=~"$project", branch=~"$branch"}'
+    board.add(
+        curves(
+            say("Lines by app", "Lignes par app"),
+            say("Log lines of the apps' containers.", "Lignes de log des conteneurs des apps."),
+            log_rate(
+                '{job="docker", container=~".+-deploy", project=~"$project", branch=~"$branch"}'.join(
+                    ("topk(10, sum by (container) (count_over_time(", " [$__interval])))")
+                ),
+                "{{container}}",
+            ),
+            unit="none",
+            bars=True,
+            every="1m",
+            no_value=say("no line in the range", "aucune ligne dans la plage"),
+        ),
+        8,
+        9,
+    )
+    board.add(
+        lines(
+            say("Last errors of the apps", "Dernières erreurs des apps"),
+            say(
+                "The newest lines of the chosen apps' containers that speak of an error.",
+                "Les dernières lignes des conteneurs choisis qui parlent d'une erreur.",
+            ),
+            log_lines(f"{stream} |~ `(?i)error|exception|panic|fatal`", 100),
+            no_value=say("no line speaks of an error", "aucune ligne ne parle d'erreur"),
+        ),
+        16,
+        9,
+    )

@@ -1,0 +1,30 @@
+"""The limits that panels are coloured by: the alerts' own variables, and the mission's objectives."""
+
+from __future__ import annotations
+
+# Objectives of the mission that are no alert's limit.
+DEPLOYMENT_SUCCESS = 0.95
+DEPLOYMENT_SECONDS = 300
+APP_UPTIME = 0.995
+RECOVERY_SECONDS = 1800
+MEMORY = 0.85
+DISK = 0.80
+NETWORK_SECONDS = 0.1
+RESTARTS_A_DAY = 2
+RESPONSE_SECONDS = 900
+FALSE_POSITIVES = 0.05
+COVERAGE = 1
+METRICS_RETENTION_SECONDS = 30 * 86400
+LOG_RETENTION_SECONDS = 7 * 86400
+
+# Limits of alerts.
+PORTS = 0.80
+FAILURES = 2
+SLOW_DEPLOYMENT_SECONDS = 600
+CPU = 0.80
+MEMORY_CRITICAL = 0.95
+DISK_CRITICAL = 0.90
+INODES = 0.90
+APP_ERRORS = 0.10
+CLOCK_SECONDS = 0.05
+MONGODB_SECONDS = 0.1
