@@ -12,7 +12,7 @@ import typing as t
 from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
-from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import plan, variables
+from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import dashboards, plan, variables
 
 _STRINGS = {"type": "list", "elements": "str", "default": []}
 _ARGUMENTS: dict[str, dict[str, t.Any]] = {
@@ -29,6 +29,7 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "stop_timeout": {"type": "int", "default": 30},
     "config_target": {"type": "str"},
     "files": {"type": "dict", "default": {}},
+    "dashboards": {"type": "bool", "default": False},
     "secrets": {"type": "dict", "default": {}},
     "keep": _STRINGS,
     "watched": _STRINGS,
@@ -62,6 +63,10 @@ class ActionModule(ActionBase):
         if problems:
             raise AnsibleActionFail("Nothing was changed. " + ". ".join(problems) + ".")
         contents = self._contents(arguments)
+        if arguments["dashboards"]:
+            contents, problems = dashboards.build(contents, self._value_or_default, self._loader.path_dwim)
+            if problems:
+                raise AnsibleActionFail("Nothing was changed. " + ". ".join(problems) + ".")
         service = self._service(name, arguments, contents)
         plan.put(self._vars["inventory_hostname"], service, contents)
         result.update(changed=False, service=name, image=service["image"], files=sorted(contents))
@@ -141,6 +146,14 @@ class ActionModule(ActionBase):
             except AnsibleUndefinedVariable as error:
                 raise AnsibleActionFail(f"Nothing was changed. {variable} cannot be worked out: {error}") from error
         return self._values[variable]
+
+    def _value_or_default(self, variable: str) -> t.Any:
+        """Return a variable's value; of a role that is not part of the play, its default."""
+        if variable in self._vars:
+            return self._value(variable)
+        prefix = variable.partition("_")[0]
+        role = _SHARED_ROLE if prefix == "monitoring" else prefix
+        return variables.defaults(os.path.join(os.path.dirname(self._vars["role_path"]), role)).get(variable)
 
     def _of_role(self, name: str, what: str, default: t.Any = None) -> t.Any:
         """Return the value of a variable that roles have in common, C(<role>_<what>)."""

@@ -78,6 +78,12 @@ options:
     description: Files of the configuration tree besides the templates, path to text.
     type: dict
     default: {}
+  dashboards:
+    description:
+      - Whether C(dashboards/) of the tree is put together from the role's and the user's dashboards, by the
+        variables of the role grafana.
+    type: bool
+    default: false
   secrets:
     description: Files with a secret, path to C(variable), C(required) (true by default) and C(min_length).
     type: dict

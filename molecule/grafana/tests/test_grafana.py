@@ -1,4 +1,18 @@
+from pathlib import Path
+
+import pytest
+
 USER = "admin:of-a-throw-away-target"
+BASE = "http://127.0.0.1:3000"
+DASHBOARDS = sorted(
+    path.stem for path in (Path(__file__).parents[3] / "roles/grafana/files/dashboards/en").glob("*.json")
+)
+
+
+def ask(http, path):
+    answer = http.get(f"{BASE}/api/{path}", user=USER)
+    assert answer.status == 200, answer.body
+    return answer.json()
 
 
 def test_answers_as_grafana(http):
@@ -19,3 +33,48 @@ def test_has_the_three_datasources_under_fixed_uids(http):
 def test_the_password_is_for_grafana_only(host):
     secret = host.file("/etc/deployment-monitoring/grafana/secrets/admin_password")
     assert secret.mode & 0o007 == 0
+
+
+@pytest.mark.parametrize("uid", DASHBOARDS)
+def test_a_dashboard_is_found_by_its_uid_in_its_folder(http, wait_until, uid):
+    path = f"{BASE}/api/dashboards/uid/{uid}"
+    wait_until(lambda: http.get(path, user=USER).status == 200, what=f"the dashboard {uid}")
+    found = http.get(path, user=USER).json()
+    assert found["dashboard"]["uid"] == uid
+    assert found["meta"]["folderTitle"] == "Deployment monitoring"
+    assert found["meta"]["provisioned"]
+    assert not found["dashboard"]["editable"]
+
+
+def test_the_missions_dashboards_are_among_them():
+    assert {"deployment-main", "infrastructure-main", "applications-main"} <= set(DASHBOARDS)
+
+
+def test_a_change_in_the_browser_is_refused(http):
+    found = ask(http, "dashboards/uid/slo-main")
+    changed = {"dashboard": found["dashboard"] | {"title": "changed"}, "folderUid": found["meta"]["folderUid"]}
+    answer = http.post(f"{BASE}/api/dashboards/db", changed, user=USER)
+    assert answer.status == 400
+    assert "provisioned" in answer.body
+    assert ask(http, "dashboards/uid/slo-main")["dashboard"]["title"] != "changed"
+
+
+def test_people_begin_with_the_deployment_system(http):
+    assert ask(http, "dashboards/home")["dashboard"]["uid"] == "deployment-main"
+
+
+def test_a_log_line_leads_to_its_deployment_and_to_its_project(http):
+    fields = ask(http, "datasources/uid/loki")["jsonData"]["derivedFields"]
+    # Grafana has put its environment in: one dollar sign is left.
+    urls = {field["name"]: field["url"] for field in fields}
+    assert urls["deployment_id"] == '{job=~"deployment-api|port-manager|tunnel-manager"} |= "${__value.raw}"'
+    assert urls["deployment"] == "/d/logs-main?var-deployment_id=${__value.raw}"
+    assert urls["project"] == "/d/project-main?var-project=${__value.raw}"
+
+
+def test_deployments_are_correlated_by_their_id(http):
+    found = ask(http, "datasources/uid/loki/correlations")
+    assert {correlation["targetUID"] for correlation in found} == {"loki", "prometheus"}
+    for correlation in found:
+        (transformation,) = correlation["config"]["transformations"]
+        assert transformation["mapValue"] == "deployment_id"

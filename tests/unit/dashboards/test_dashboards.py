@@ -35,15 +35,12 @@ def load(path: Path) -> Dashboard:
 
 
 ALL = {name: load(path) for name, path in zip(NAMES, FILES, strict=True)}
-# One case for each panel, so that a failure names it.
-PANELS = [
-    pytest.param(name, panel, id=f"{name} {panel['id']}")
-    for name, dashboard in ALL.items()
-    for panel in dashboard["panels"]
-    if panel["type"] != "row"
-]
 each_dashboard = pytest.mark.parametrize("name", NAMES)
-each_panel = pytest.mark.parametrize(("name", "panel"), PANELS)
+
+
+def panels(name: str) -> list[Dashboard]:
+    """Return all panels of a dashboard but the headings of rows."""
+    return [panel for panel in ALL[name]["panels"] if panel["type"] != "row"]
 
 
 def expressions(panel: Dashboard) -> list[str]:
@@ -78,13 +75,13 @@ def test_a_dashboard_has_title_description_tag_and_a_light_refresh(name: str) ->
 
 @each_dashboard
 def test_panels_have_ids_of_their_own_and_do_not_overlap(name: str) -> None:
-    panels = ALL[name]["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    for panel in panels:
+    placed = ALL[name]["panels"]
+    assert len({panel["id"] for panel in placed}) == len(placed)
+    for panel in placed:
         place = panel["gridPos"]
         assert place["x"] >= 0
         assert place["x"] + place["w"] <= 24, panel["title"]
-    for one, other in itertools.combinations(panels, 2):
+    for one, other in itertools.combinations(placed, 2):
         a, b = one["gridPos"], other["gridPos"]
         apart = (
             a["x"] + a["w"] <= b["x"]
@@ -95,62 +92,68 @@ def test_panels_have_ids_of_their_own_and_do_not_overlap(name: str) -> None:
         assert apart, f"{one['title']} and {other['title']} overlap"
 
 
-@each_panel
-def test_a_panel_has_title_description_unit_and_says_what_no_data_means(name: str, panel: Dashboard) -> None:
-    assert panel["title"]
-    assert len(panel["description"]) >= 15
-    assert panel["fieldConfig"]["defaults"]["unit"]
-    assert panel["fieldConfig"]["defaults"]["noValue"]
+@each_dashboard
+def test_a_panel_has_title_description_unit_and_says_what_no_data_means(name: str) -> None:
+    for panel in panels(name):
+        assert panel["title"]
+        assert len(panel["description"]) >= 15
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["fieldConfig"]["defaults"]["noValue"]
 
 
-@each_panel
-def test_a_panel_and_its_queries_name_their_datasource_by_uid(name: str, panel: Dashboard) -> None:
-    sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
-    assert {source["uid"] for source in sources} <= DATASOURCES
-    assert panel["targets"], panel["title"]
+@each_dashboard
+def test_a_panel_and_its_queries_name_their_datasource_by_uid(name: str) -> None:
+    for panel in panels(name):
+        sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
+        assert {source["uid"] for source in sources} <= DATASOURCES
+        assert panel["targets"], panel["title"]
 
 
-@each_panel
-def test_no_query_names_a_host_a_port_or_an_address(name: str, panel: Dashboard) -> None:
-    for expr in expressions(panel):
-        assert not re.search(r"\d+\.\d+\.\d+\.\d+|localhost|silverhawk|instance=\"", expr), expr
-        assert not re.search(r"host(=|=~)\"(?!\$host)", expr), expr
+@each_dashboard
+def test_no_query_names_a_host_a_port_or_an_address(name: str) -> None:
+    for panel in panels(name):
+        for expr in expressions(panel):
+            assert not re.search(r"\d+\.\d+\.\d+\.\d+|localhost|silverhawk|instance=\"", expr), expr
+            assert not re.search(r"host(=|=~)\"(?!\$host)", expr), expr
 
 
-@each_panel
-def test_rates_follow_the_zoom_and_no_irate_flaps(name: str, panel: Dashboard) -> None:
-    for expr in expressions(panel):
-        assert "irate(" not in expr
-        if panel["datasource"]["uid"] != "prometheus":
+@each_dashboard
+def test_rates_follow_the_zoom_and_no_irate_flaps(name: str) -> None:
+    for panel in panels(name):
+        for expr in expressions(panel):
+            assert "irate(" not in expr
+            if panel["datasource"]["uid"] != "prometheus":
+                continue
+            for window in re.findall(r"(?:rate|increase|delta)\([^\[]*\[([^\]]+)\]", expr):
+                # A number at the end of the range has a window of its own, curves follow the zoom.
+                curve = any(target.get("range") for target in panel["targets"])
+                assert window == "$__rate_interval" or (
+                    not curve and window in ("5m", "$__range", "$__rate_interval")
+                ), expr
+
+
+@each_dashboard
+def test_a_curve_of_many_apps_is_cut_to_the_worst(name: str) -> None:
+    for panel in panels(name):
+        for target in panel["targets"]:
+            by_app = re.search(r"by \([^)]*\bapp\b", target["expr"]) or "{{app}}" in target.get("legendFormat", "")
+            if by_app and target.get("range"):
+                assert re.search(r"(topk|bottomk)\(\d+", target["expr"]), target["expr"]
+
+
+@each_dashboard
+def test_a_curve_has_a_legend_that_tells_its_series_apart(name: str) -> None:
+    for panel in panels(name):
+        if panel["type"] != "timeseries":
             continue
-        for window in re.findall(r"(?:rate|increase|delta)\([^\[]*\[([^\]]+)\]", expr):
-            # A number at the end of the range has a window of its own, curves follow the zoom.
-            curve = any(target.get("range") for target in panel["targets"])
-            assert window == "$__rate_interval" or (not curve and window in ("5m", "$__range", "$__rate_interval")), (
-                expr
-            )
-
-
-@each_panel
-def test_a_curve_of_many_apps_is_cut_to_the_worst(name: str, panel: Dashboard) -> None:
-    for target in panel["targets"]:
-        by_app = re.search(r"by \([^)]*\bapp\b", target["expr"]) or "{{app}}" in target.get("legendFormat", "")
-        if by_app and target.get("range"):
-            assert re.search(r"(topk|bottomk)\(\d+", target["expr"]), target["expr"]
-
-
-@each_panel
-def test_a_curve_has_a_legend_that_tells_its_series_apart(name: str, panel: Dashboard) -> None:
-    if panel["type"] != "timeseries":
-        return
-    for target in panel["targets"]:
-        legend = target["legendFormat"]
-        assert legend
-        grouped = re.match(r"(?:topk\(\d+, )?\w+ by \(([^)]+)\)", target["expr"])
-        if grouped:
-            shown = set(re.findall(r"{{(\w+)}}", legend))
-            assert shown, f"{panel['title']}: {legend}"
-            assert shown <= {label.strip() for label in grouped.group(1).split(",")}, f"{panel['title']}: {legend}"
+        for target in panel["targets"]:
+            legend = target["legendFormat"]
+            assert legend
+            grouped = re.match(r"(?:topk\(\d+, )?\w+ by \(([^)]+)\)", target["expr"])
+            if grouped:
+                shown = set(re.findall(r"{{(\w+)}}", legend))
+                assert shown, f"{panel['title']}: {legend}"
+                assert shown <= {label.strip() for label in grouped.group(1).split(",")}, f"{panel['title']}: {legend}"
 
 
 @each_dashboard

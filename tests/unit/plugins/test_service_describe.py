@@ -69,6 +69,21 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
         {"mongodb_exporter_uri": f"mongodb://u:{SECRET}@h/"},
         ["mongodb_exporter_uri: the value (hidden) is refused"],
     ),
+    "dashboard that is no JSON": (
+        "grafana",
+        {"grafana_extra_files": {"dashboards/own.json": "{"}},
+        ["The dashboard dashboards/own.json of grafana_extra_files is not valid JSON"],
+    ),
+    "dashboard that is missing": (
+        "grafana",
+        {"grafana_extra_dashboards": ["nowhere.json"]},
+        ["grafana_extra_dashboards: nowhere.json cannot be read: No such file or directory"],
+    ),
+    "home that is missing": (
+        "grafana",
+        {"grafana_home_dashboard": "nothing"},
+        ["grafana_home_dashboard: there is no dashboard 'nothing'"],
+    ),
     "undefined": ("prometheus", {"prometheus_memory": "{{ nowhere }}"}, ["prometheus_memory cannot be worked out"]),
 }
 
