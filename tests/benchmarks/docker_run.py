@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 LABEL = "nekocheik.deployment_monitoring.service"
 READY = {
     "alertmanager": "9093/-/ready",
+    "app_discovery": "9810/healthy",
     "blackbox_exporter": "9115/-/healthy",
     "cadvisor": "8080/healthz",
     "grafana": "3000/api/health",

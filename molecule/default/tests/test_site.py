@@ -23,6 +23,7 @@ SERVICES = {
     "cadvisor": ("http://127.0.0.1:8080/metrics", "cadvisor_version_info"),
     "mongodb_exporter": ("http://127.0.0.1:9216/metrics", "mongodb_up"),
     "blackbox_exporter": ("http://127.0.0.1:9115/metrics", "blackbox_exporter_build_info"),
+    "app_discovery": ("http://127.0.0.1:9810/metrics", "app_discovery_apps"),
 }
 JOBS = {
     "prometheus",
