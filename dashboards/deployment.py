@@ -35,6 +35,8 @@ HOST = 'host=~"$host"'
 APP = f'{HOST}, project=~"$project", branch=~"$branch", app=~"$app"'
 STACK = "prometheus|alertmanager|loki|grafana|node|cadvisor|promtail|alloy|blackbox|mongodb|app-discovery"
 PLATFORM = "port-manager|deployment-api|tunnel-manager"
+# Rare events are counted in windows that are long beside a scrape: a shorter one is stretched to whole numbers wrongly.
+EVENTS = "5m"
 BY_APP = "host, project, branch, app"
 
 
@@ -287,16 +289,16 @@ def _ports(board: Board) -> None:
                 "Demandes de port, et celles restées sans port (versions récentes seulement).",
             ),
             over_time(
-                f"sum(increase(port_manager_allocation_requests_total{{{HOST}}}[$__rate_interval]))",
+                f"round(sum(increase(port_manager_allocation_requests_total{{{HOST}}}[$__rate_interval])))",
                 say("requests", "demandes"),
             ),
             over_time(
-                f"sum(increase(port_manager_allocation_failures_total{{{HOST}}}[$__rate_interval]))",
+                f"round(sum(increase(port_manager_allocation_failures_total{{{HOST}}}[$__rate_interval])))",
                 say("without a port", "sans port"),
             ),
             unit="none",
             bars=True,
-            every="1m",
+            every=EVENTS,
             no_value=none,
             colors={say("without a port", "sans port"): "red"},
             links=[to_logs(say("Its log lines", "Ses lignes de log"), '{job="port-manager"}')],
@@ -389,16 +391,16 @@ def _deployments(board: Board) -> None:
                 "Déploiements réussis et échoués. Les échecs sont le total moins les succès : les anciennes versions "
                 "ne les comptent pas.",
             ),
-            over_time(f"sum(increase(deployment_success_total{{{HOST}}}[$__rate_interval]))", good),
+            over_time(f"round(sum(increase(deployment_success_total{{{HOST}}}[$__rate_interval])))", good),
             over_time(
-                f"clamp_min(sum(increase(deployment_total{{{HOST}}}[$__rate_interval]))"
-                f" - sum(increase(deployment_success_total{{{HOST}}}[$__rate_interval])), 0)",
+                f"round(clamp_min(sum(increase(deployment_total{{{HOST}}}[$__rate_interval]))"
+                f" - sum(increase(deployment_success_total{{{HOST}}}[$__rate_interval])), 0))",
                 bad,
             ),
             unit="none",
             bars=True,
             stacked=True,
-            every="1m",
+            every=EVENTS,
             no_value=none,
             colors={good: "green", bad: "red"},
             links=[search],

@@ -124,7 +124,9 @@ def _search(board: Board) -> None:
                 "Every line of the deployment, of all services; without an id, of all deployments.",
                 "Toutes les lignes du déploiement, de tous les services ; sans identifiant, de tous.",
             ),
-            log_lines('{job=~"deployment-api|port-manager|tunnel-manager"} |= "$deployment_id" |= "deploy"', 500),
+            log_lines(
+                '{job=~"deployment-api|port-manager|tunnel-manager"} |= "$deployment_id" |~ `deploy-[0-9]+`', 500
+            ),
             no_value=say("no line has this id in the range", "aucune ligne n'a cet identifiant dans la plage"),
         ),
         12,

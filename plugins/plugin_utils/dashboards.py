@@ -60,6 +60,7 @@ def build(contents: Contents, value: Value, find: t.Callable[[str], str]) -> tup
             found[dashboard["uid"]] = (own_folder, dashboard)
     for uid, (place, dashboard) in found.items():
         rest[f"{TREE}{place}/{uid}.json"] = _encoded(dashboard)
+    problems += _permissions(value("grafana_folder_permissions") or {}, {place for place, _ in found.values()})
     problems += _home(rest, found, str(value("grafana_home_dashboard") or ""))
     return rest, problems
 
@@ -145,6 +146,29 @@ def _home(rest: Contents, found: dict[str, tuple[str, Dashboard]], uid: str) -> 
         return [f"grafana_home_dashboard: there is no dashboard {uid!r}; there are {', '.join(sorted(found))}"]
     rest[HOME] = _encoded(found[uid][1])
     return []
+
+
+def _permissions(wanted: dict[str, t.Any], folders: set[str]) -> list[str]:
+    """Say what is wrong with the folders' permissions; teams and users are Grafana's to know."""
+    problems = [
+        f"grafana_folder_permissions: there is no folder {folder!r}; there are {', '.join(sorted(folders))}"
+        for folder in wanted
+        if folder not in folders
+    ]
+    for folder, entries in wanted.items():
+        for entry in entries if isinstance(entries, list) else [entries]:
+            who = sorted(set(entry) - {"permission"}) if isinstance(entry, dict) else []
+            right = (
+                who in (["role"], ["team"], ["user"])
+                and entry.get("permission") in ("View", "Edit", "Admin")
+                and entry.get("role", "Viewer") in ("Viewer", "Editor")
+            )
+            if not right:
+                problems.append(
+                    f"grafana_folder_permissions: {folder}: {entry!r} is refused: write it like {{team: a, "
+                    "permission: View}}, with one of role (Viewer, Editor), team and user, and View, Edit or Admin"
+                )
+    return problems
 
 
 def _wrong_folder(name: str, folder: str) -> list[str]:

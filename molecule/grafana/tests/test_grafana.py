@@ -78,3 +78,28 @@ def test_deployments_are_correlated_by_their_id(http):
     for correlation in found:
         (transformation,) = correlation["config"]["transformations"]
         assert transformation["mapValue"] == "deployment_id"
+
+
+def test_a_project_has_its_dashboard_in_its_folder(http):
+    found = ask(http, "dashboards/uid/project-shop")
+    assert found["meta"]["folderTitle"] == "Team A"
+    (variable,) = [v for v in found["dashboard"]["templating"]["list"] if v["name"] == "project"]
+    assert variable["query"] == "shop"
+
+
+def test_a_folder_is_seen_by_those_who_may(http):
+    people = {"viewer": "Viewer", "editor": "Editor"}
+    for name, role in people.items():
+        person = {"name": name, "login": name, "password": "of-a-test", "OrgId": 1}
+        made = http.post(f"{BASE}/api/admin/users", person, user=USER)
+        assert made.status in (200, 412), made.body
+        if made.status == 200:
+            path = f"{BASE}/api/org/users/{made.json()['id']}"
+            options = ("--request", "PATCH", "--header", "Content-Type: application/json", "--user", USER)
+            assert http.request(path, *options, "--data-binary", f'{{"role": "{role}"}}').status == 200
+
+    def status(name, uid):
+        return http.get(f"{BASE}/api/dashboards/uid/{uid}", user=f"{name}:of-a-test").status
+
+    assert {name: status(name, "project-shop") for name in people} == {"viewer": 403, "editor": 200}
+    assert {name: status(name, "deployment-main") for name in people} == {"viewer": 200, "editor": 200}

@@ -18,6 +18,7 @@ DEFAULTS = {
     "grafana_extra_dashboards": [],
     "grafana_extra_dashboards_folder": "Own",
     "grafana_projects": [],
+    "grafana_folder_permissions": {},
 }
 SOURCES = b"datasources: [{name: Prometheus, uid: prometheus}, {name: Loki, uid: loki}]"
 OWN = {
@@ -121,6 +122,25 @@ def test_a_project_has_a_dashboard_of_its_own_in_its_folder(build: Build) -> Non
 )
 def test_a_wrong_project_is_refused(build: Build, projects: list[dict[str, str]], said: str) -> None:
     assert said in " ".join(build(grafana_projects=projects)[1])
+
+
+@pytest.mark.parametrize(
+    ("permissions", "said"),
+    [
+        ({"Nowhere": []}, "there is no folder 'Nowhere'; there are Monitoring"),
+        ({"Monitoring": [{"team": "a"}]}, "Monitoring: {'team': 'a'} is refused: write it like"),
+        ({"Monitoring": [{"role": "Admin", "permission": "View"}]}, "is refused"),
+        ({"Monitoring": [{"role": "Viewer", "team": "a", "permission": "View"}]}, "is refused"),
+        ({"Monitoring": [{"role": "Viewer", "permission": "Look"}]}, "is refused"),
+        ({"Monitoring": ["everybody"]}, "is refused"),
+    ],
+)
+def test_wrong_permissions_are_refused(build: Build, permissions: dict[str, t.Any], said: str) -> None:
+    (problem,) = build(grafana_folder_permissions=permissions)[1]
+    assert problem.startswith("grafana_folder_permissions: ")
+    assert said in problem
+    right = {"Monitoring": [{"role": "Viewer", "permission": "View"}, {"team": "a", "permission": "Edit"}]}
+    assert build(grafana_folder_permissions=right)[1] == []
 
 
 @pytest.mark.parametrize("folder", ["", " a", ".hidden", "a/b"])

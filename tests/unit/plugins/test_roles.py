@@ -121,6 +121,12 @@ def test_nobody_but_cadvisor_is_root(role: str) -> None:
     assert (defaults(role)[f"{role}_user"] == "0:0") is (role == "cadvisor")
 
 
+# What only the running program can be told, after it was applied.
+AFTERWARDS = {
+    "grafana": [{"name": "Give the folders their permissions", "ansible.builtin.import_tasks": "permissions.yml"}]
+}
+
+
 @pytest.mark.parametrize("role", SERVICES)
 def test_a_role_describes_its_service_and_applies_it_and_nothing_else(role: str) -> None:
     assert load(ROLES / role / "tasks/main.yml") == [
@@ -132,6 +138,7 @@ def test_a_role_describes_its_service_and_applies_it_and_nothing_else(role: str)
                 "tasks_from": "apply",
             },
         },
+        *AFTERWARDS.get(role, []),
     ]
     described = load(ROLES / role / "tasks/describe.yml")[-1]["nekocheik.deployment_monitoring.service_describe"]
     assert described["name"] == role
@@ -150,7 +157,9 @@ def test_the_site_describes_every_service() -> None:
     roles = [task["ansible.builtin.import_role"] for task in play["tasks"]]
     described = [role["name"].rsplit(".", 1)[1] for role in roles if role["tasks_from"] == "describe"]
     assert sorted(described) == SERVICES
-    assert roles[-1]["tasks_from"] == "apply"
+    assert roles[len(SERVICES)]["tasks_from"] == "apply"
+    afterwards = [role["name"].rsplit(".", 1)[1] for role in roles[len(SERVICES) + 1 :]]
+    assert afterwards == list(AFTERWARDS)
 
 
 SECRET = re.compile(r"(password|token|webhook|certificate|secret)", re.IGNORECASE)

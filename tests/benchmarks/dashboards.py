@@ -1,0 +1,307 @@
+"""What the panels cost over a long time range: synthetic data of many apps in a throw-away Prometheus.
+
+    tests/harness/run python tests/benchmarks/dashboards.py            # 30 days, 300 apps; about 10 minutes
+    tests/harness/run python tests/benchmarks/dashboards.py --keep     # leave the data for another run
+
+Needs the image of Prometheus (`make images`) and promtool. Prints the table of docs/dashboards.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import http.client
+import json
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT / "tests/dashboards"))
+
+import queries as source  # noqa: E402
+
+CACHE = Path(os.environ["DEPLOYMENT_MONITORING_CACHE"])
+PROMTOOL = CACHE / "bin/promtool"
+PORT = 19290
+NAME = "monitoring-benchmark-dashboards"
+HOURS = 2
+DAY = 86400
+# A panel is half a screen wide: this many points are asked for.
+POINTS = 500
+
+Labels = dict[str, str]
+BUCKETS = (".005", ".01", ".025", ".05", ".075", ".1", ".25", ".5", ".75", "1.0", "2.5", "5.0", "7.5", "10.0", "+Inf")
+
+
+def _app_series(index: int) -> Iterator[tuple[str, Labels, float, float]]:
+    """Return an app's series as (name, labels, value at the beginning, growth per second)."""
+    project, branch = f"p{index // 3:03d}", ("main", "develop", "feature-x")[index % 3]
+    app = f"{project}-{branch}"
+    own = {"project": project, "branch": branch, "app": app, "host": "deploy-1"}
+    port = str(8100 + index)
+    place = own | {"instance": f"deploy-1:{port}"}
+    yield "app_discovery_app_info", own | {"port": port, "container": f"{app}-deploy", "instance": "d:9810"}, 1, 0
+    yield "app_discovery_container_running", own, 1, 0
+    yield "probe_success", place | {"job": "app-health"}, 1, 0
+    yield "probe_duration_seconds", place | {"job": "app-health"}, 0.01 + index / 1e5, 0
+    for status, rate in (("200", 5.0), ("404", 0.1), ("500", 0.05)):
+        yield "http_requests_total", place | {"job": "app-metrics", "method": "GET", "status": status}, 0, rate
+    for place_in, bound in enumerate(BUCKETS):
+        share = min(1.0, (place_in + 1) / 6)
+        labels = place | {"job": "app-metrics", "le": bound.lstrip("0") if bound != "+Inf" else bound}
+        yield "http_request_duration_seconds_bucket", labels, 0, 5.15 * share
+    container = {"name": f"{app}-deploy", "host": "deploy-1", "job": "cadvisor", "instance": "deploy-1:8080"}
+    yield "container_cpu_usage_seconds_total", container, 0, 0.01 + index / 1e5
+    yield "container_memory_working_set_bytes", container, 5e7 + index * 1e4, 0
+    yield "container_spec_memory_limit_bytes", container, 2e8, 0
+    yield "container:restarts:increase1d", own, 0, 0
+    for window, number in (("5m", 1.0), ("1h", 1.0), ("1d", 0.999), ("30d", 0.997)):
+        yield f"app:up:ratio{window}", own, number, 0
+    yield "app:http_requests:rate5m", own, 5.15, 0
+    yield "app:http_errors:ratio5m", own, 0.01, 0
+    yield "app:http_request_duration_seconds:p95_5m", own, 0.07 + index / 1e4, 0
+
+
+def _host_series() -> Iterator[tuple[str, Labels, float, float]]:
+    """Return the series of the host, its services and the stack."""
+    host = {"host": "deploy-1"}
+    node = host | {"job": "node", "instance": "deploy-1:9100"}
+    for cpu in "0123":
+        for mode, rate in (("idle", 0.7), ("user", 0.2), ("system", 0.05), ("iowait", 0.03), ("softirq", 0.02)):
+            yield "node_cpu_seconds_total", node | {"cpu": cpu, "mode": mode}, 0, rate
+    for name, number in (
+        ("node_uname_info", 1),
+        ("node_load1", 1.5),
+        ("node_load5", 1.2),
+        ("node_load15", 1.0),
+        ("node_memory_MemTotal_bytes", 1.6e10),
+        ("node_memory_MemAvailable_bytes", 9e9),
+        ("node_memory_MemFree_bytes", 4e9),
+        ("node_memory_SwapTotal_bytes", 4e9),
+        ("node_memory_SwapFree_bytes", 3.9e9),
+        ("node_boot_time_seconds", 1e9),
+        ("node_time_seconds", 1.7e9),
+        ("node_timex_offset_seconds", 0.001),
+        ("host:cpu_utilization:ratio5m", 0.3),
+        ("host:memory_utilization:ratio", 0.5),
+        ("host:network_latency_seconds:p95", 0.02),
+        ("mongodb_up", 1),
+        ("mongodb:op_latency_seconds:avg5m", 0.001),
+    ):
+        yield name, node, number, 0
+    for mount in ("/", "/var", "/home"):
+        disk = node | {"mountpoint": mount, "device": "/dev/x", "fstype": "ext4"}
+        yield "host:disk_utilization:ratio", disk, 0.6, 0
+        yield "node_filesystem_avail_bytes", disk, 4e10, 0
+        yield "node_filesystem_files_free", disk, 1e6, 0
+        yield "node_filesystem_files", disk, 2e6, 0
+    for device in ("eth0", "eth1"):
+        for name in ("receive_bytes", "transmit_bytes", "receive_errs", "receive_drop", "transmit_errs"):
+            yield f"node_network_{name}_total", node | {"device": device}, 0, 1000
+        yield "node_network_transmit_drop_total", node | {"device": device}, 0, 0
+    for name in ("node_disk_written_bytes_total", "node_disk_read_bytes_total"):
+        yield name, node | {"device": "sda"}, 0, 1e5
+    for service in ("port-manager", "deployment-api", "tunnel-manager"):
+        probe = host | {"job": "health", "service": service, "instance": service}
+        yield "probe_success", probe, 1, 0
+        yield "probe_duration_seconds", probe, 0.01, 0
+    for job in ("prometheus", "alertmanager", "loki", "grafana", "node", "cadvisor", "promtail", "blackbox", "mongodb"):
+        own = host | {"job": job, "instance": job}
+        yield "up", own, 1, 0
+        yield "scrape_duration_seconds", own, 0.1, 0
+        yield "scrape_samples_post_metric_relabeling", own, 500, 0
+        yield "process_resident_memory_bytes", own, 1e8, 0
+        yield "process_cpu_seconds_total", own, 0, 0.01
+    api = host | {"job": "deployment-api", "instance": "a"}
+    yield "deployment_total", api, 0, 0.001
+    yield "deployment_success_total", api, 0, 0.00095
+    ports = host | {"job": "port-manager", "instance": "p"}
+    yield "port_manager_total_allocations", ports, 300, 0
+    yield "port_manager_available_ports", ports, 600, 0
+    yield "port_manager_allocation_requests_total", ports, 0, 0.001
+    for name, number in (
+        ("port_manager:port_utilization:ratio", 0.33),
+        ("deployment:success:ratio1h", 0.95),
+        ("deployment:success:ratio1d", 0.95),
+        ("deployment:success:ratio30d", 0.95),
+        ("deployment:duration_seconds:avg1h", 60),
+        ("deployment:duration_seconds:p95", 120),
+        ("alerts:time_to_recover_seconds:avg30d", 600),
+        ("monitoring:coverage:ratio", 1),
+    ):
+        yield name, host, number, 0
+    alert = {"alertname": "AppDown", "alertstate": "firing", "severity": "warning", "team": "applications"}
+    yield "ALERTS", host | alert, 1, 0
+    yield "prometheus_tsdb_head_series", host | {"job": "prometheus", "instance": "x"}, 20000, 0
+    yield "prometheus_tsdb_head_series_created_total", host | {"job": "prometheus", "instance": "x"}, 0, 1
+
+
+def _text(name: str, labels: Labels) -> str:
+    return name + "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}"
+
+
+def write_blocks(data: Path, apps: int, days: int, spacing: int, end: int) -> tuple[int, int]:
+    """Write the blocks of all hours with promtool; returns the numbers of series and samples."""
+    series = [(_text(name, labels), begin, growth) for name, labels, begin, growth in _host_series()]
+    for index in range(apps):
+        series += [(_text(name, labels), begin, growth) for name, labels, begin, growth in _app_series(index)]
+    first = end - days * DAY
+
+    def block(begin: int) -> int:
+        # The last hours are as dense as they really are: numbers at the end of the range count within minutes.
+        stamps = range(begin, begin + HOURS * 3600, 15 if begin + HOURS * 3600 >= end else spacing)
+        file = data.parent / f"{begin}.om"
+        with file.open("w") as writer:
+            for text, value, growth in series:
+                # Gauges waver, so that they cost what real ones cost.
+                if growth:
+                    writer.writelines(f"{text} {value + growth * (at - first):.3f} {at}\n" for at in stamps)
+                elif value in (0, 1):
+                    writer.writelines(f"{text} {value} {at}\n" for at in stamps)
+                else:
+                    writer.writelines(
+                        f"{text} {value * (1 + 0.1 * math.sin(at / 7000 + value)):.6g} {at}\n" for at in stamps
+                    )
+            writer.write("# EOF\n")
+        command = [PROMTOOL, "tsdb", "create-blocks-from", "openmetrics", "--quiet", file, data]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        file.unlink()
+        return len(stamps) * len(series)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        samples = sum(pool.map(block, range(first, end, HOURS * 3600)))
+    return len(series), samples
+
+
+def start(data: Path) -> None:
+    """Start Prometheus on the data and wait until it is ready and has compacted what it wants to."""
+    images = yaml.safe_load((CACHE / "images/vars.yml").read_text())
+    image = f"{images['monitoring_image_prefix']}prom/prometheus:{images['prometheus_version']}"
+    stop()
+    (data.parent / "prometheus.yml").write_text("{}\n")
+    command = ["docker", "run", "--detach", "--name", NAME, "--network", "host", "--user", "0:0"]
+    command += ["--volume", f"{data}:/data", "--volume", f"{data.parent}/prometheus.yml:/p.yml:ro", image]
+    command += ["--config.file=/p.yml", "--storage.tsdb.path=/data", "--storage.tsdb.retention.time=90d"]
+    subprocess.run([*command, f"--web.listen-address=127.0.0.1:{PORT}"], check=True, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 600
+    while not _ready():
+        if time.monotonic() > deadline:
+            sys.exit("Prometheus did not become ready")
+        time.sleep(1)
+    calm, before = 0, -1
+    while calm < 3 and time.monotonic() < deadline:
+        blocks = sum(1 for entry in data.iterdir() if len(entry.name) == 26)
+        calm, before = (calm + 1, before) if blocks == before else (0, blocks)
+        time.sleep(5)
+
+
+def stop() -> None:
+    """Remove the throw-away Prometheus."""
+    subprocess.run(["docker", "rm", "--force", NAME], check=False, capture_output=True)
+
+
+def _ready() -> bool:
+    try:
+        return _get("/-/ready")[0] == 200
+    except OSError:
+        return False
+
+
+def _get(path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=120)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def ask(query: source.Query, begin: int, end: int) -> tuple[float, int]:
+    """Return how long a query takes as Grafana would ask it, and how many series come."""
+    span = end - begin
+    floor = {"": 15, "1m": 60, "5m": 300}[query.interval]
+    step = max(floor, 15, -(-span // POINTS // 15) * 15)
+    values = source.everything(query.dashboard) | {
+        "__interval": f"{step}s",
+        "__rate_interval": f"{max(step + 15, 60)}s",
+        "__range": f"{span}s",
+    }
+    expr = source.filled(query.expr, values)
+    if query.instant:
+        path = "/api/v1/query?" + urllib.parse.urlencode({"query": expr, "time": end})
+    else:
+        path = "/api/v1/query_range?" + urllib.parse.urlencode(
+            {"query": expr, "start": begin, "end": end, "step": step}
+        )
+    began = time.perf_counter()
+    status, body = _get(path)
+    took = time.perf_counter() - began
+    answer = json.loads(body)
+    if status != 200:
+        raise RuntimeError(f"{query.name}: {answer.get('error')}")
+    return took, len(answer["data"]["result"])
+
+
+def main() -> None:
+    """Make the data, ask every panel, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--apps", type=int, default=300)
+    parser.add_argument("--days", type=int, default=30)
+    parser.add_argument("--spacing", type=int, default=300, help="seconds between two samples (no more than 300)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--keep", action="store_true", help="leave the data for the next run")
+    options = parser.parse_args()
+
+    folder = CACHE / "benchmark-dashboards"
+    facts_file = folder / "facts.json"
+    wanted = {"apps": options.apps, "days": options.days, "spacing": options.spacing}
+    facts = json.loads(facts_file.read_text()) if facts_file.exists() else {}
+    if not wanted.items() <= facts.items():
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "data").mkdir(parents=True)
+        end = int(time.time()) // (HOURS * 3600) * HOURS * 3600
+        began = time.monotonic()
+        series, samples = write_blocks(folder / "data", options.apps, options.days, options.spacing, end)
+        facts = wanted | {"end": end, "series": series, "samples": samples}
+        facts_file.write_text(json.dumps(facts))
+        print(f"{series} series, {samples} samples written in {time.monotonic() - began:.0f} s", flush=True)
+    try:
+        start(folder / "data")
+        end = facts["end"] - 15
+        begin = end - options.days * DAY
+        rows = []
+        for query in source.queries():
+            if query.source != "prometheus":
+                continue
+            times, found = [], 0
+            for _ in range(options.rounds):
+                took, found = ask(query, begin, end)
+                times.append(took)
+            rows.append((statistics.median(times), query, found))
+    finally:
+        stop()
+        if not options.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    print("\n| dashboard | queries | all of them, s | slowest, s |\n| --- | ---: | ---: | ---: |")
+    for uid in source.dashboards():
+        mine = [took for took, query, _ in rows if query.dashboard == uid]
+        print(f"| {uid} | {len(mine)} | {sum(mine):.2f} | {max(mine, default=0):.2f} |")
+    print("\n| panel | dashboard | series | s |\n| --- | --- | ---: | ---: |")
+    for took, query, found in sorted(rows, key=lambda row: -row[0])[:20]:
+        print(f"| {query.title} ({query.ref}) | {query.dashboard} | {found} | {took:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
