@@ -12,7 +12,12 @@ import typing as t
 from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
-from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import dashboards, plan, variables
+from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import (
+    dashboards,
+    log_sources,
+    plan,
+    variables,
+)
 
 _STRINGS = {"type": "list", "elements": "str", "default": []}
 _ARGUMENTS: dict[str, dict[str, t.Any]] = {
@@ -82,16 +87,20 @@ class ActionModule(ActionBase):
         problems = variables.unknown(specs, self._vars, foreign=os.listdir(roles))
         for spec in specs.values():
             problems += variables.errors(spec, values)
+        # Sources are lists of dictionaries with rules of their own; looked at where the shared variables are.
+        if not problems and "monitoring" in specs and log_sources.VARIABLES[0] in values:
+            problems += log_sources.problems(*(values.get(name, []) for name in log_sources.VARIABLES))
         return problems
 
     def _refused_secrets(self, arguments: dict[str, t.Any]) -> list[str]:
         problems, host = [], self._vars["inventory_hostname"]
         for secret in arguments["secrets"].values():
             variable, shortest = secret["variable"], secret.get("min_length", 1)
+            asked = secret.get("asked", variable)
             value = str(self._value(variable) or "")
             if not value and secret.get("required", True):
                 problems.append(
-                    f"The secret {variable} is not set for {host}: put it into an encrypted file (ansible-vault create "
+                    f"The secret {asked} is not set for {host}: put it into an encrypted file (ansible-vault create "
                     "group_vars/monitoring/vault.yml; vault.yml.example beside it lists all)"
                 )
             elif value and len(value) < shortest:

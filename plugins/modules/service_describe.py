@@ -85,7 +85,8 @@ options:
     type: bool
     default: false
   secrets:
-    description: Files with a secret, path to C(variable), C(required) (true by default) and C(min_length).
+    description: Files with a secret, path to C(variable), C(required) (true by default), C(min_length) and C(asked)
+      (what a user is asked for, where the variable is made of others).
     type: dict
     default: {}
   keep:
