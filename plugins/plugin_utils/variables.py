@@ -30,6 +30,11 @@ class _Kind(t.NamedTuple):
     meaning: str
 
 
+# "More than n" is asked of what Prometheus extrapolates, by half a step: beyond 10 that would be less than its error.
+_small_count = _Kind(
+    lambda value: 0 <= float(value) <= 10 and float(value).is_integer(), "a count is a whole number from 0 to 10 here"
+)
+
 _KINDS: dict[str, _Kind] = {
     "_port": _Kind(lambda value: 1 <= int(value) <= 65535, "a port is a number from 1 to 65535"),
     "_memory": _Kind(lambda value: bool(_SIZE.match(str(value))), "a size is written like 512m or 2g"),
@@ -40,6 +45,20 @@ _KINDS: dict[str, _Kind] = {
     "_size": _Kind(lambda value: bool(_SIZE.match(str(value))), "a size is written like 512MB or 50GB"),
     "_interval": _Kind(lambda value: bool(_DURATION.match(str(value))), "a duration is written like 15s or 5m"),
     "_retention_time": _Kind(lambda value: bool(_DURATION.match(str(value))), "a duration is written like 30d"),
+    # The order matters: the first ending that fits is taken.
+    "_objective_percent": _Kind(
+        lambda value: 0 < float(value) < 100,
+        "an objective is more than 0 and less than 100 percent: 100 allows no failure",
+    ),
+    "_percent": _Kind(lambda value: 0 < float(value) <= 100, "a share in percent is more than 0 and at most 100"),
+    "_ratio": _Kind(lambda value: 0 <= float(value) <= 1, "a ratio is a number from 0 to 1"),
+    "_seconds": _Kind(lambda value: 0 < float(value) < 1e10, "a number of seconds is more than 0"),
+    "_days": _Kind(lambda value: 0 < float(value) < 1e5, "a number of days is more than 0"),
+    "_restarts_count": _small_count,
+    "_failures_count": _small_count,
+    "_count": _Kind(
+        lambda value: float(value) >= 0 and float(value).is_integer(), "a count is a whole number from 0 on"
+    ),
     "_cpus": _Kind(lambda value: float(value) >= 0, "a number of processors is 0 (no limit) or more"),
     "_user": _Kind(
         lambda value: bool(re.match(r"^\d+:\d+$", str(value))), "a user is written as two numbers, like 472:472"

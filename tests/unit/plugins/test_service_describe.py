@@ -84,6 +84,20 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
         {"grafana_home_dashboard": "nothing"},
         ["grafana_home_dashboard: there is no dashboard 'nothing'"],
     ),
+    "limit out of range": (
+        "prometheus",
+        {"prometheus_alert_cpu_percent": 180, "prometheus_alert_app_uptime_objective_percent": 100},
+        [
+            "prometheus_alert_cpu_percent: 180 is refused: a share in percent is more than 0 and at most 100",
+            "prometheus_alert_app_uptime_objective_percent: 100 is refused: an objective is",
+        ],
+    ),
+    "language": ("prometheus", {"monitoring_language": "de"}, ["monitoring_language: 'de' is refused", "en, fr"]),
+    "alert that is unknown": (
+        "prometheus",
+        {"prometheus_disabled_alerts": ["HighCPU", "HihgMemory"]},
+        ["prometheus_disabled_alerts: there is no alert HihgMemory"],
+    ),
     "undefined": ("prometheus", {"prometheus_memory": "{{ nowhere }}"}, ["prometheus_memory cannot be worked out"]),
 }
 
