@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
+import re
 import typing as t
 
 from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
@@ -36,6 +37,7 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "files": {"type": "dict", "default": {}},
     "dashboards": {"type": "bool", "default": False},
     "secrets": {"type": "dict", "default": {}},
+    "secret_files": {"type": "str"},
     "keep": _STRINGS,
     "watched": _STRINGS,
     "data_target": {"type": "str"},
@@ -174,7 +176,7 @@ class ActionModule(ActionBase):
         ready = dict(arguments["ready"])
         if "socket" not in ready:
             ready.update(address=address, port=int(port))
-        secret = set(arguments["secrets"])
+        secret = set(arguments["secrets"]) | set(self._own_secrets(arguments))
         return {
             "name": name,
             "state": self._of_role(name, "state", "present"),
@@ -234,7 +236,21 @@ class ActionModule(ActionBase):
             value = str(self._value(secret["variable"]) or "")
             if value:
                 contents[path] = value.encode()
-        return contents
+        return contents | self._own_secrets(arguments)
+
+    def _own_secrets(self, arguments: dict[str, t.Any]) -> dict[str, bytes]:
+        """Return the files of a variable that holds the user's own secrets, file name to text."""
+        variable = arguments["secret_files"]
+        found = {}
+        for name, value in (self._value(variable) if variable else {}).items():
+            if not re.fullmatch(r"[\w.-]+", name) or name.startswith(".") or f"secrets/{name}" in arguments["secrets"]:
+                raise AnsibleActionFail(
+                    f"Nothing was changed. {variable}: {name!r} is no name for a file, or taken by the role; use another"
+                )
+            if not value:
+                raise AnsibleActionFail(f"Nothing was changed. {variable}: {name} is empty; give it its text")
+            found[f"secrets/{name}"] = str(value).encode()
+        return found
 
     def _static(self) -> dict[str, bytes]:
         """Return the role's C(files/), as they are."""

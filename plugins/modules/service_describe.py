@@ -89,6 +89,9 @@ options:
       (what a user is asked for, where the variable is made of others).
     type: dict
     default: {}
+  secret_files:
+    description: Name of a variable with the user's own secrets, file name to text; they are put into C(secrets/).
+    type: str
   keep:
     description: Patterns of paths in the configuration tree that are the user's own.
     type: list
