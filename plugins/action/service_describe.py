@@ -245,7 +245,7 @@ class ActionModule(ActionBase):
         for name, value in (self._value(variable) if variable else {}).items():
             if not re.fullmatch(r"[\w.-]+", name) or name.startswith(".") or f"secrets/{name}" in arguments["secrets"]:
                 raise AnsibleActionFail(
-                    f"Nothing was changed. {variable}: {name!r} is no name for a file, or taken by the role; use another"
+                    f"Nothing was changed. {variable}: {name!r} is no name for a file, or the role's own; use another"
                 )
             if not value:
                 raise AnsibleActionFail(f"Nothing was changed. {variable}: {name} is empty; give it its text")

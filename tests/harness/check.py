@@ -39,7 +39,13 @@ TAIL_LINES = 80
 PLAIN_OUTPUT = {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", "PY_COLORS": "0", "TERM": "dumb"}
 FROM_NOTHING_MINUTES = 60
 # What the first run goes by; later ones know better (DURATIONS).
-FIRST_GUESS_SECONDS = {"molecule default": 270.0, "molecule": 50.0, "images": 10.0, "image-tests": 90.0}
+FIRST_GUESS_SECONDS = {
+    "molecule default": 270.0,
+    "molecule": 50.0,
+    "images": 10.0,
+    "image-tests": 90.0,
+    "routing": 90.0,
+}
 IMAGES_COLD_SECONDS = 30 * 60.0
 
 
@@ -203,22 +209,25 @@ def lint_steps() -> list[Step]:
     return [Step(f"lint {name}", [RUN, *shlex.split(command)]) for name, command in commands.items()]
 
 
-def unit_step() -> Step:
-    report = junit_file("unit")
+def pytest_step(name: str, folder: str) -> Step:
+    report = junit_file(name)
     # The plugins are imported under the collection's name, as Ansible does.
-    pytest = 'PYTHONPATH="$ANSIBLE_COLLECTIONS_PATH" exec pytest tests/unit --junit-xml="$0"'
-    return Step("unit", [RUN, "bash", "-c", pytest, str(report)], junit=report)
+    pytest = 'PYTHONPATH="$ANSIBLE_COLLECTIONS_PATH" exec pytest "$1" --junit-xml="$0"'
+    return Step(name, [RUN, "bash", "-c", pytest, str(report), folder], junit=report)
+
+
+def unit_step() -> Step:
+    return pytest_step("unit", "tests/unit")
 
 
 def integration_step() -> Step:
-    report = junit_file("integration")
-    pytest = 'PYTHONPATH="$ANSIBLE_COLLECTIONS_PATH" exec pytest tests/integration --junit-xml="$0"'
-    return Step("integration", [RUN, "bash", "-c", pytest, str(report)], junit=report)
+    return pytest_step("integration", "tests/integration")
 
 
-def image_tests_step() -> Step:
-    report = junit_file("image-tests")
-    return Step("image-tests", [RUN, "pytest", "tests/images", f"--junit-xml={report}"], junit=report)
+def image_steps() -> list[Step]:
+    """What needs the test images, or their tools, and no target."""
+    folders = {"image-tests": "images", "routing": "routing"}
+    return [pytest_step(name, f"tests/{folder}") for name, folder in folders.items()]
 
 
 def scenario_names() -> list[str]:
@@ -260,7 +269,7 @@ def everything() -> tuple[list[Step], bool]:
     known = known_durations()
     names = scenario_names()
     scenarios = sum(expected(Step(f"molecule {name}", []), known) for name in names)
-    others = sum(expected(step, known) for step in (setup, engine, *checks, image_tests_step()))
+    others = sum(expected(step, known) for step in (setup, engine, *checks, *image_steps()))
     minutes = (expected(images, known) + (scenarios + others) / SIDE_BY_SIDE) / 60
     CONSOLE.say(
         f"{len(checks)} static checks and {len(names)} scenarios; with what the cache holds now about"
@@ -274,7 +283,7 @@ def everything() -> tuple[list[Step], bool]:
     good = run_all(checks)
     if not run_all([images]):
         return steps, False
-    last = [image_tests_step(), *scenario_steps(names)]
+    last = [*image_steps(), *scenario_steps(names)]
     good = run_all(last) and good
     return steps + last, good
 

@@ -22,7 +22,7 @@ AREAS = ("critical", "deployment", "infrastructure", "applications")
 # Short enough to wait for.
 QUICK = {
     "alertmanager_critical_wait_interval": "0s",
-    "alertmanager_wait_interval": "0s",
+    "alertmanager_wait_interval": "1s",
     "alertmanager_critical_news_interval": "1s",
     "alertmanager_news_interval": "1s",
     "alertmanager_watchdog_repeat_interval": "1s",
@@ -118,12 +118,16 @@ class Alerting:
     def messages(self) -> list[dict[str, Any]]:
         return self.ask("GET", f"http://127.0.0.1:{self.receiver}/messages")
 
-    def wait(self, count: int, seconds: float = 15) -> list[dict[str, Any]]:
-        """Return the messages once there are so many, and a moment later still no more."""
+    def about(self, words: str) -> list[dict[str, Any]]:
+        """Return the messages in which these words are: other tests' alerts may still be told."""
+        return [one for one in self.messages() if words in json.dumps(one["body"], ensure_ascii=False)]
+
+    def wait(self, count: int, words: str, seconds: float = 15) -> list[dict[str, Any]]:
+        """Return the messages with these words once there are so many, and a moment later still no more."""
         deadline = time.monotonic() + seconds
-        while len(self.messages()) < count and time.monotonic() < deadline:
+        while len(self.about(words)) < count and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(1.5)
-        found = self.messages()
+        found = self.about(words)
         assert len(found) == count, [(one["channel"], one["body"]) for one in found]
         return found
