@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import importlib.util
 import json
+import socket
 import socketserver
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,6 +69,8 @@ class Platform:
         self.status: Answer = (200, b"{}")
         self.containers: Answer = (200, b"[]")
         self.inspections: dict[str, Any] = {}
+        self.listed: dict[str, Any] = {}
+        self.web_port = 0
         self.app: Answer = (404, b"")
         self.settings = {
             "address": "127.0.0.1",
@@ -86,24 +91,35 @@ class Platform:
         self.status = (200, json.dumps({"totalAllocations": 1, "database": {"allocations": entries}}).encode())
 
     def run(self, name: str, running: bool = True, restarts: int = 0, **labels: str) -> None:
-        self.inspections[name] = {
-            "State": {"Running": running},
-            "RestartCount": restarts,
-            "Config": {"Labels": {key.replace("_", "."): value for key, value in labels.items()}},
+        self.inspections[name] = {"RestartCount": restarts}
+        self.listed[name] = {
+            "Id": name,
+            "Names": [f"/{name}"],
+            "State": "running" if running else "exited",
+            "Labels": {key.replace("_", "."): value for key, value in labels.items()},
         }
-        listed = [
-            {"Id": n, "Names": [f"/{n}"], "State": "running" if i["State"]["Running"] else "exited"}
-            for n, i in self.inspections.items()
-        ]
-        self.containers = (200, json.dumps(listed).encode())
+        self.list_containers()
+
+    def remove(self, name: str) -> None:
+        del self.listed[name], self.inspections[name]
+        self.list_containers()
+
+    def list_containers(self, *more: Any) -> None:
+        self.containers = (200, json.dumps([*self.listed.values(), *more]).encode())
 
     def discovery(self) -> Any:
         return program.Discovery(program.Settings(**self.settings))
 
     def refreshed(self) -> Any:
         found = self.discovery()
-        found.refresh()
+        again(found)
         return found
+
+
+def again(found: Any) -> None:
+    """One turn of all that the program does in turns."""
+    found.refresh()
+    found.look_for_metrics()
 
 
 class Inspections(dict[str, Callable[[], Answer]]):
@@ -126,8 +142,8 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
         ("127.0.0.1", 0),
         http.server.ThreadingHTTPServer,
     )
-    made.web_port = next(web).server_address[1]  # type: ignore[attr-defined]
-    made.settings["port_manager_url"] = f"http://127.0.0.1:{made.web_port}/status"  # type: ignore[attr-defined]
+    made.web_port = next(web).server_address[1]
+    made.settings["port_manager_url"] = f"http://127.0.0.1:{made.web_port}/status"
     engine = serving(Inspections(made), made.settings["engine_socket"], UnixServer)
     next(engine)
     yield made
@@ -181,7 +197,7 @@ def test_a_released_app_is_forgotten(platform: Platform) -> None:
     platform.allocate(("shop", "main", 8101), ("blog", "main", 8102))
     found = platform.refreshed()
     platform.allocate(("blog", "main", 8102))
-    found.refresh()
+    again(found)
     assert apps(found.targets("health")) == ["blog-main"]
 
 
@@ -215,6 +231,8 @@ def test_nine_hundred_apps_are_found_in_one_round(platform: Platform) -> None:
         ({"project": "a", "branch": "main", "port": "8103"}, "port"),
         ({"project": "a", "branch": "main", "port": True}, "port"),
         ({"project": "a", "branch": "main", "port": 80}, "port"),
+        ({"project": "a", "branch": "main", "port": 8103.5}, "port"),
+        ({"project": "a", "branch": "main", "port": 10**5000}, "port"),
         ({"project": "a", "branch": "main"}, "port"),
         ({"project": "a", "branch": "main", "port": 8101}, "duplicate"),
         ({"project": "shop", "branch": "main", "port": 8109}, "duplicate"),
@@ -225,7 +243,9 @@ def test_an_entry_that_makes_no_sense_is_counted_and_hides_no_other(
 ) -> None:
     good = {"project": "shop", "branch": "main", "port": 8101}
     also = {"project": "blog", "branch": "main", "port": 8102}
+    sys.set_int_max_str_digits(10_000)
     platform.raw_allocations({"a": good, "b": entry, "c": also})
+    sys.set_int_max_str_digits(4300)
     found = platform.refreshed()
     assert apps(found.targets("health")) == ["shop-main", "blog-main"]
     for name in ("name", "port", "duplicate"):
@@ -242,7 +262,7 @@ def test_an_entry_that_makes_no_sense_is_counted_and_hides_no_other(
         (200, b'{"database": {"allocations": []}}'),
         (500, b'{"database": {"allocations": {}}}'),
         (200, b"[" * 100_000),
-        (200, b" " * (9 << 20)),
+        (200, b" " * (3 << 20)),
     ],
     ids=["html", "list", "none", "wrong type", "status 500", "nested", "huge"],
 )
@@ -250,10 +270,19 @@ def test_an_answer_that_is_none_forgets_nobody(platform: Platform, answer: Answe
     platform.allocate(("shop", "main", 8101))
     found = platform.refreshed()
     platform.status = answer
-    found.refresh()
+    again(found)
     assert apps(found.targets("health")) == ["shop-main"]
     assert value(found.exposition(), 'app_discovery_source_up{source="port-manager"}') == 0
     assert value(found.exposition(), 'app_discovery_refresh_errors_total{source="port-manager"}') == 1
+
+
+def test_a_name_that_is_no_utf_8_hides_no_other(platform: Platform) -> None:
+    platform.allocate(("shop", "main", 8101), ("b?d", "main", 8102), ("\ud800", "main", 8103))
+    platform.status = (200, platform.status[1].replace(b"?", b"\xff"))
+    found = platform.refreshed()
+    assert apps(found.targets("health")) == ["shop-main", "b\ufffdd-main"]
+    assert json.dumps(found.targets("health")).encode()
+    assert value(found.exposition(), 'app_discovery_refused_entries{reason="name"}') == 1
 
 
 def test_names_are_escaped_in_the_exposition(platform: Platform) -> None:
@@ -277,13 +306,24 @@ def test_what_was_known_outlives_a_restart_without_the_port_manager(platform: Pl
     platform.status = (503, b"")
     found = platform.discovery()
     assert apps(found.targets("health")) == ["shop-main"]
-    found.refresh()
+    again(found)
     assert apps(found.targets("health")) == ["shop-main"]
     series = 'app_discovery_source_last_success_timestamp_seconds{source="port-manager"}'
     assert abs((value(found.exposition(), series) or 0) - time.time()) < 60
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"apps": [{"x": 1}], "with_metrics": [], "time": 0}', "[]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"apps": [{"x": 1}], "time": 0}',
+        '{"apps": [{"project": "a", "branch": "b", "port": 8101}], "time": 0}',
+        '{"apps": [], "time": null}',
+        '{"apps": 5, "time": 0}',
+    ],
+)
 def test_a_state_that_is_of_no_use_is_like_none(platform: Platform, text: str) -> None:
     Path(str(platform.settings["state_file"])).write_text(text)
     assert platform.discovery().targets("health") is None
@@ -295,11 +335,56 @@ def test_without_the_engine_the_targets_stay_and_nothing_is_said_of_containers(p
     found = platform.refreshed()
     assert "app_discovery_container_running" in found.exposition()
     platform.containers = (403, b"")
-    found.refresh()
+    again(found)
     assert apps(found.targets("health")) == ["shop-main"]
     assert apps(found.targets("public")) == ["shop-main"]
     assert "app_discovery_container_running" not in found.exposition()
     assert value(found.exposition(), 'app_discovery_source_up{source="docker"}') == 0
+
+
+@pytest.mark.parametrize(
+    "listed", [b"{}", b'"x"', b"[1, {}]", b'[{"Names": 5}, {"Names": [1]}, {"Names": null}]', b"[" * 9999]
+)
+def test_nonsense_of_the_engine_forgets_nobody_and_ends_nothing(platform: Platform, listed: bytes) -> None:
+    platform.allocate(("shop", "main", 8101))
+    platform.run("shop-main-deploy", tunnel_enable="true", tunnel_hostname="shop.example.com")
+    found = platform.refreshed()
+    platform.containers = (200, listed)
+    again(found)
+    assert apps(found.targets("health")) == apps(found.targets("public")) == ["shop-main"]
+
+
+def test_whatever_one_source_breaks_the_other_is_asked(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    platform.allocate(("shop", "main", 8101))
+    platform.run("shop-main-deploy")
+    found = platform.refreshed()
+
+    def broken(*_arguments: Any) -> None:
+        raise ZeroDivisionError("nobody thought of this")
+
+    monkeypatch.setattr(program, "parse_allocations", broken)
+    found.refresh()
+    assert value(found.exposition(), 'app_discovery_source_up{source="port-manager"}') == 0
+    assert value(found.exposition(), 'app_discovery_source_up{source="docker"}') == 1
+
+
+def test_the_state_is_written_when_something_changed_not_at_each_turn(platform: Platform) -> None:
+    platform.allocate(("shop", "main", 8101))
+    found = platform.refreshed()
+    state = Path(str(platform.settings["state_file"]))
+    written = state.stat().st_ino, state.stat().st_mtime_ns
+    again(found)
+    assert (state.stat().st_ino, state.stat().st_mtime_ns) == written
+    platform.allocate(("shop", "main", 8101), ("blog", "main", 8102))
+    again(found)
+    assert apps(platform.discovery().targets("health")) == ["shop-main", "blog-main"]
+
+
+def test_an_app_that_left_the_range_of_ports_is_not_brought_back_by_the_state(platform: Platform) -> None:
+    platform.allocate(("shop", "main", 8101), ("blog", "main", 9101))
+    platform.refreshed()
+    platform.settings["last_port"] = 8999
+    assert apps(platform.discovery().targets("health")) == ["shop-main"]
 
 
 # What the engine adds.
@@ -343,38 +428,189 @@ def test_a_public_name_comes_from_the_tunnel_labels(platform: Platform, labels: 
     assert [(group["targets"][0], group["labels"]["hostname"]) for group in groups] == expected
 
 
+def test_a_public_name_lasts_while_the_app_should_run(platform: Platform) -> None:
+    platform.allocate(("shop", "main", 8101))
+    assert platform.discovery().targets("public") is None, "nothing is known yet"
+    platform.run("shop-main-deploy", tunnel_enable="true", tunnel_hostname="shop.example.com")
+    found = platform.refreshed()
+    platform.remove("shop-main-deploy")
+    again(found)
+    assert apps(found.targets("public")) == ["shop-main"], "its container was removed unasked"
+    platform.containers = (500, b"")
+    assert apps(platform.refreshed().targets("public")) == ["shop-main"], "forgotten over a restart"
+    platform.run("shop-main-deploy")
+    again(found)
+    assert found.targets("public") == [], "no longer published"
+
+
+def test_restarts_are_the_last_known_ones_where_the_engine_does_not_say(platform: Platform) -> None:
+    series = 'app_discovery_container_restarts{project="shop",branch="main",app="shop-main"}'
+    platform.allocate(("shop", "main", 8101))
+    platform.run("shop-main-deploy", restarts=4)
+    found = platform.refreshed()
+    platform.inspections["shop-main-deploy"] = {"RestartCount": "many"}
+    again(found)
+    assert value(found.exposition(), series) == 4
+    unknown = platform.refreshed().exposition()
+    assert value(unknown, series) is None
+    assert value(unknown, series.replace("restarts", "running")) == 1
+
+
 # Apps with metrics.
 
 
+def test_before_the_first_look_nobody_is_told_that_there_are_none(platform: Platform) -> None:
+    platform.allocate(("shop", "main", platform.web_port))
+    found = platform.discovery()
+    found.refresh()
+    assert found.targets("metrics") is None
+    found.look_for_metrics()
+    assert found.targets("metrics") == []
+    assert platform.discovery().targets("metrics") == [], "forgotten over a restart"
+
+
+@pytest.mark.parametrize(
+    ("body", "has"),
+    [
+        (b"x 1\n", True),
+        (b"# HELP x y\n", True),
+        (b'x{a="b} c"} 1.5e-7 1700000000\n', True),
+        (b"x NaN", True),
+        (b"x +Inf\n", True),
+        (b"", False),
+        (b"<html>\n<p>hello</p>\nsee a\nfee Fan\n</html>", False),
+        (b'{"x": 1}', False),
+        (b"# a heading\n", False),
+        (b"\xff\xfe\x00", False),
+        (b"x 1\n" * 100_000, True),
+        (b"a{" + b"} " * 40_000, False),
+    ],
+)
+def test_metrics_are_told_from_pages(platform: Platform, body: bytes, has: bool) -> None:
+    platform.allocate(("shop", "main", platform.web_port))
+    platform.app = (200, body)
+    began = time.monotonic()
+    assert bool(platform.refreshed().targets("metrics")) is has
+    assert time.monotonic() - began < 2
+
+
 def test_only_an_app_with_metrics_is_scraped_and_it_stays_a_target_when_it_fails(platform: Platform) -> None:
-    port = platform.web_port  # type: ignore[attr-defined]
+    port = platform.web_port
     platform.allocate(("shop", "main", port))
     platform.settings["metrics_probe_seconds"] = 0.0
     found = platform.refreshed()
     assert found.targets("metrics") == []
     platform.app = (200, b"<html>hello</html>")
-    found.refresh()
+    again(found)
     assert found.targets("metrics") == []
     platform.app = (200, b"# HELP x y\n# TYPE x counter\nx 1\n")
-    found.refresh()
+    again(found)
     assert found.targets("metrics")[0]["targets"] == [f"127.0.0.1:{port}"]
     assert found.targets("metrics")[0]["labels"]["__metrics_path__"] == "/metrics"
-    platform.app = (500, b"")
-    found.refresh()
-    assert apps(found.targets("metrics")) == ["shop-main"]
+    for failure in ((500, b""), (200, b"<html>sorry</html>"), (405, b"")):
+        platform.app = failure
+        again(found)
+        assert apps(found.targets("metrics")) == ["shop-main"], failure
     assert apps(platform.discovery().targets("metrics")) == ["shop-main"], "forgotten over a restart"
     platform.app = (404, b"")
-    found.refresh()
+    again(found)
     assert found.targets("metrics") == []
 
 
 def test_an_app_is_not_asked_for_metrics_at_each_round(platform: Platform) -> None:
-    port = platform.web_port  # type: ignore[attr-defined]
+    port = platform.web_port
     platform.allocate(("shop", "main", port))
     found = platform.refreshed()
     platform.app = (200, b"x 1\n")
-    found.refresh()
+    again(found)
     assert found.targets("metrics") == []
+
+
+@pytest.fixture
+def raw(platform: Platform) -> Iterator[Callable[[Callable[[socket.socket], None]], int]]:
+    """raw(talk): a port where `talk` says what it likes to each one who asks."""
+    listeners = []
+
+    def listen(talk: Callable[[socket.socket], None]) -> int:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    peer, _address = listener.accept()
+                    with peer, contextlib.suppress(OSError):
+                        peer.recv(4096)
+                        talk(peer)
+
+        threading.Thread(target=accept, daemon=True).start()
+        return int(listener.getsockname()[1])
+
+    yield listen
+    for listener in listeners:
+        listener.close()
+
+
+def drip(start: bytes) -> Callable[[socket.socket], None]:
+    def talk(peer: socket.socket) -> None:
+        peer.sendall(start)
+        for _ in range(200):
+            peer.sendall(b"x")
+            time.sleep(0.05)
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        drip(b"HTTP/1.0 200 OK\r\nX: "),
+        drip(b"HTTP/1.0 200 OK\r\n\r\n"),
+        lambda peer: peer.sendall(b"HTTP/1.0 200 OK\r\n" + b"X: " + b"y" * 300_000),
+        lambda peer: peer.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+        lambda peer: peer.sendall(b"\x00\x01\x02"),
+        lambda peer: peer.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 50_000),
+        lambda peer: None,
+    ],
+    ids=["slow head", "slow body", "long head", "bad chunks", "no HTTP", "continues", "silent"],
+)
+def test_a_stranger_that_wastes_time_or_memory_is_left_after_a_while(
+    platform: Platform, raw: Callable[..., int], talk: Callable[[socket.socket], None]
+) -> None:
+    platform.allocate(("shop", "main", platform.web_port), ("evil", "main", raw(talk)))
+    platform.app = (200, b"x 1\n")
+    began = time.monotonic()
+    found = platform.refreshed()
+    assert time.monotonic() - began < 4
+    assert apps(found.targets("metrics")) == ["shop-main"]
+
+
+def test_a_status_that_never_ends_is_a_failure(platform: Platform, raw: Callable[..., int]) -> None:
+    platform.allocate(("shop", "main", 8101))
+    found = platform.refreshed()
+    port = raw(drip(b"HTTP/1.0 200 OK\r\n\r\n"))
+    found.settings = replace(found.settings, port_manager_url=f"http://127.0.0.1:{port}/status")
+    found.refresh()
+    assert value(found.exposition(), 'app_discovery_source_up{source="port-manager"}') == 0
+    assert apps(found.targets("health")) == ["shop-main"]
+
+
+# For a Prometheus on another host.
+
+
+def test_metrics_are_relayed_of_known_apps_only(platform: Platform) -> None:
+    found = platform.discovery()
+    assert found.relay(platform.web_port).status == 404
+    platform.allocate(("shop", "main", platform.web_port))
+    platform.app = (200, b"x 1\n")
+    again(found)
+    answer = found.relay(platform.web_port)
+    assert (answer.status, answer.body, answer.content_type) == (200, b"x 1\n", program.PLAIN_METRICS)
+    assert found.relay(22).status == 404
+    platform.app = (500, b"secret trace")
+    assert found.relay(platform.web_port)[:2] == (502, b"the app answered with status 500\n")
+    platform.app = (200, b"x" * (program.MAX_RELAYED_BYTES + 1))
+    assert found.relay(platform.web_port).status == 502
 
 
 # The configuration.
@@ -424,6 +660,7 @@ def test_prometheus_gets_targets_or_a_failure_but_never_an_empty_list_for_want_o
         assert get("/ready")[0] == 200
         assert "app_discovery_apps 1\n" in get("/metrics")[1]
         assert get("/targets/other")[0] == 404
+        assert get("/apps/8101/metrics")[0] == 404
     finally:
         server.shutdown()
         server.server_close()
