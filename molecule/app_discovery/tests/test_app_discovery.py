@@ -54,3 +54,10 @@ def test_the_apps_are_known_without_the_port_manager_and_over_a_restart(host, ht
         assert "shop-main" in apps(http, "health")
     finally:
         host.check_output("simulated-platform control port-manager up")
+
+
+def test_metrics_are_relayed_for_a_prometheus_on_another_host(http, wait_until):
+    relayed = f"{ADDRESS}/apps/8101/metrics"
+    wait_until(lambda: "http_requests_total" in http.get(relayed).body, what="the app's metrics", timeout=30)
+    assert http.get(f"{ADDRESS}/apps/8104/metrics").status == 404, "docs-main has none"
+    assert http.get(f"{ADDRESS}/apps/9810/metrics").status == 404, "no app"

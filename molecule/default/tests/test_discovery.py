@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from urllib.parse import quote
 
 WITHIN_SECONDS = 60
+# Longer than a turn of app_discovery, one of Prometheus' discovery and one scrape.
+SETTLED_SECONDS = 45
 
 
 def query(http, expression):
@@ -14,6 +17,19 @@ def query(http, expression):
 
 def probe(http, app):
     return list(query(http, f'probe_success{{job="app-health",app="{app}"}}').values())
+
+
+def scraped(http, app):
+    return list(query(http, f'up{{job="app-metrics",app="{app}"}}').values())
+
+
+def probed(http):
+    return {dict(labels)["app"] for labels in query(http, 'probe_success{job="app-health"}')}
+
+
+def settle():
+    """Let a time pass in which a change would show itself: for nothing to happen there is no sign to wait for."""
+    time.sleep(SETTLED_SECONDS)
 
 
 def test_every_app_is_probed_and_only_those_with_metrics_are_scraped(http, wait_until):
@@ -41,10 +57,92 @@ def test_the_labels_keep_apps_and_hosts_apart(host, http):
     }
 
 
-def test_an_app_is_watched_within_a_minute_noticed_when_it_stops_and_forgotten_when_removed(host, http, wait_until):
+def test_an_app_is_watched_within_a_minute_noticed_when_it_stops_and_forgotten_when_removed(
+    host, http, wait_until, record_property
+):
+    began = time.monotonic()
     host.check_output("simulated-platform app-up wiki next-gen 8110")
     wait_until(lambda: probe(http, "wiki-next-gen") == [1.0], what="the new app", timeout=WITHIN_SECONDS)
+    record_property("seconds_until_probed", round(time.monotonic() - began, 1))
+    left = WITHIN_SECONDS - (time.monotonic() - began)
+    wait_until(lambda: scraped(http, "wiki-next-gen") == [1.0], what="its metrics", timeout=left)
+    record_property("seconds_until_scraped", round(time.monotonic() - began, 1))
+
     host.check_output("docker stop wiki-next-gen-deploy")
+    stopped = time.monotonic()
     wait_until(lambda: probe(http, "wiki-next-gen") == [0.0], what="the stopped app to be seen", timeout=45)
+    record_property("seconds_until_seen_stopped", round(time.monotonic() - stopped, 1))
+    running = 'app_discovery_container_running{app="wiki-next-gen"}'
+    wait_until(lambda: list(query(http, running).values()) == [0.0], what="its container seen stopped", timeout=45)
+
     host.check_output("simulated-platform app-down wiki next-gen")
     wait_until(lambda: probe(http, "wiki-next-gen") == [], what="the app to be forgotten", timeout=WITHIN_SECONDS)
+
+
+def test_an_app_that_is_removed_on_purpose_is_no_alert(host, http, wait_until, record_property):
+    host.check_output("simulated-platform app-up pad main 8111")
+    wait_until(lambda: probe(http, "pad-main") == [1.0], what="the new app", timeout=WITHIN_SECONDS)
+    host.check_output("simulated-platform app-down pad main")
+    began = time.monotonic()
+    wait_until(lambda: probe(http, "pad-main") == [], what="the app to be forgotten", timeout=WITHIN_SECONDS)
+    record_property("seconds_until_forgotten", round(time.monotonic() - began, 1))
+    # Between its end and its being forgotten a rule may have begun to wait; it does not come to an alert.
+    alerts = 'ALERTS{app="pad-main"}'
+    wait_until(lambda: not query(http, alerts), what="no rule to wait for it any more", timeout=60)
+    assert not query(http, 'last_over_time(ALERTS{app="pad-main",alertstate="firing"}[10m])')
+
+
+def test_an_app_that_floods_is_cut_off_and_harms_nobody(host, http, wait_until):
+    flooder = "shop-feature-cart"
+    wait_until(lambda: scraped(http, flooder) == [1.0], what="its metrics", timeout=60)
+    host.check_output(f"simulated-platform control {flooder}-deploy extra_series count=5000")
+    try:
+        wait_until(lambda: scraped(http, flooder) == [0.0], what="the flood to be refused", timeout=45)
+        targets = http.get("http://127.0.0.1:9090/api/v1/targets?scrapePool=app-metrics").json()["data"][
+            "activeTargets"
+        ]
+        errors = {target["labels"]["app"]: target["lastError"] for target in targets}
+        assert "limit" in errors.pop(flooder)
+        assert set(errors.values()) == {""}
+        assert not query(http, "count(app_session)")
+    finally:
+        host.check_output(f"simulated-platform control {flooder}-deploy reset")
+    wait_until(lambda: scraped(http, flooder) == [1.0], what="its metrics, once it is sane", timeout=45)
+
+
+def test_apps_stay_watched_while_the_port_manager_is_away(host, http, wait_until):
+    everyone = probed(http)
+    away = 'app_discovery_source_up{source="port-manager"}'
+    host.check_output("simulated-platform control port-manager down")
+    try:
+        wait_until(lambda: list(query(http, away).values()) == [0.0], what="it to be seen away", timeout=45)
+        host.check_output("docker restart app_discovery")
+        wait_until(lambda: http.get("http://127.0.0.1:9810/ready").status == 200, what="app_discovery", timeout=30)
+        settle()
+        assert probed(http) == everyone
+    finally:
+        host.check_output("simulated-platform control port-manager up")
+    wait_until(lambda: list(query(http, away).values()) == [1.0], what="it to be back", timeout=45)
+
+
+def test_prometheus_keeps_the_apps_while_app_discovery_is_away(host, http, wait_until):
+    everyone = probed(http)
+    host.check_output("docker stop app_discovery")
+    try:
+        settle()
+        assert probed(http) == everyone
+    finally:
+        host.check_output("docker start app_discovery")
+    wait_until(lambda: list(query(http, 'up{job="app-discovery"}').values()) == [1.0], what="it is back", timeout=45)
+    assert probed(http) == everyone
+
+
+def test_a_file_of_the_users_own_targets_is_read_without_a_run(host, http, wait_until):
+    path = "/etc/deployment-monitoring/prometheus/targets.d/own.yml"
+    host.check_output("echo %s >%s", '- {targets: ["127.0.0.1:9115"], labels: {job: own}}', path)
+    try:
+        up = 'up{job="own",host="127.0.0.1",instance="127.0.0.1:9115"}'
+        wait_until(lambda: list(query(http, up).values()) == [1.0], what="the user's own target", timeout=90)
+    finally:
+        host.check_output("rm %s", path)
+    wait_until(lambda: not query(http, 'up{job="own"}'), what="it to be forgotten", timeout=90)
