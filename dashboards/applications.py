@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import limits
-from .deployment import APP, HOST, apps_table
+from .deployment import APP, apps_table
 from .kit import (
     APPS,
     BLUE,
@@ -31,14 +31,7 @@ from .kit import (
 UID = "applications-main"
 REQUESTS = f'http_requests_total{{job="app-metrics", {APP}}}'
 BUCKETS = f'http_request_duration_seconds_bucket{{job="app-metrics", {APP}}}'
-# Containers are named after their app; what belongs to the chosen project is what the Port Manager says.
-OF_APPS = f"and on (host, app) {APPS}{{{APP}}}"
 NO_REQUESTS = ("no app exposes http_requests_total", "aucune app n'expose http_requests_total")
-
-
-def container(expr: str, name: str = "name") -> str:
-    """Return a container's series under its app's name, for the chosen apps."""
-    return f'label_replace({expr}, "app", "$1", "{name}", "(.+)-deploy") {OF_APPS}'
 
 
 def make() -> Board:
@@ -151,7 +144,7 @@ def requests(board: Board) -> None:
         curves(
             say("Requests by app (10 busiest)", "Requêtes par app (10 premières)"),
             say(f"Requests a second; {ten}.", f"Requêtes par seconde ; {ten}."),
-            over_time(f"topk(10, sum by (host, app) (rate({REQUESTS}[$__rate_interval])))", "{{app}}"),
+            over_time(f"topk(10, app:http_requests:rate5m{{{APP}}})", "{{app}}"),
             unit="reqps",
             no_value=none,
             links=app_links(),
@@ -159,14 +152,16 @@ def requests(board: Board) -> None:
         8,
         8,
     )
-    for status, title, what in (
+    for status, series, title, what in (
         (
             "4",
+            "app:http_client_errors:rate5m",
             say("Errors 4xx by app (10 most)", "Erreurs 4xx par app (10 premières)"),
             say("Requests a second that asked for the wrong thing", "Requêtes fautives par seconde"),
         ),
         (
             "5",
+            "app:http_server_errors:rate5m",
             say("Errors 5xx by app (10 most)", "Erreurs 5xx par app (10 premières)"),
             say("Requests a second that the app failed to serve", "Requêtes que l'app n'a pas su servir, par seconde"),
         ),
@@ -175,10 +170,7 @@ def requests(board: Board) -> None:
             curves(
                 title,
                 f"{what}; {ten}.",
-                over_time(
-                    f'topk(10, sum by (host, app) (rate({REQUESTS[:-1]}, status=~"{status}.."}}[$__rate_interval])))',
-                    "{{app}}",
-                ),
+                over_time(f"topk(10, {series}{{{APP}}})", "{{app}}"),
                 unit="reqps",
                 no_value=say(f"no {status}xx answer, or no metrics", f"aucune réponse {status}xx, ou pas de métriques"),
                 links=app_links(),
@@ -206,17 +198,14 @@ def requests(board: Board) -> None:
         curves(
             say("Response time: p50, p95, p99", "Temps de réponse : p50, p95, p99"),
             say(
-                "Over all requests to the chosen apps: half, 95 % and 99 % of them are faster. Exact only within a "
-                "bucket of the apps' histogram.",
-                "Sur toutes les requêtes aux apps choisies : la moitié, 95 % et 99 % sont plus rapides. Exact à une "
-                "classe de l'histogramme près.",
+                "Half, 95 % and 99 % of the requests are faster: to the app that is chosen, of several to the slowest. "
+                "Exact only within a bucket of the apps' histogram.",
+                "La moitié, 95 % et 99 % des requêtes sont plus rapides : vers l'app choisie, ou la plus lente de "
+                "plusieurs. Exact à une classe de l'histogramme près.",
             ),
             *(
-                over_time(
-                    f"histogram_quantile({quantile}, sum by (le) (rate({BUCKETS}[$__rate_interval])))",
-                    f"p{quantile.removeprefix('0.').ljust(2, '0')}",
-                )
-                for quantile in ("0.5", "0.95", "0.99")
+                over_time(f"max(app:http_request_duration_seconds:p{quantile}_5m{{{APP}}})", f"p{quantile}")
+                for quantile in ("50", "95", "99")
             ),
             unit="s",
             no_value=say("no app exposes response times", "aucune app n'expose ses temps de réponse"),
@@ -246,14 +235,12 @@ def health(board: Board) -> None:
         states(
             say("/health over time (20 least available)", "/health dans le temps (20 moins disponibles)"),
             say(
-                "Whether /health answered 200, of the twenty apps with the least uptime in the last day; when there "
-                "are fewer, of all.",
-                "Si /health a répondu 200, pour les vingt apps les moins disponibles du dernier jour ; s'il y en a "
-                "moins, pour toutes.",
+                "Whether every /health within 5 minutes answered 200, of the twenty apps with the least uptime in the "
+                "last day; when there are fewer, of all.",
+                "Si chaque /health en 5 minutes a répondu 200, pour les vingt apps les moins disponibles du dernier "
+                "jour ; s'il y en a moins, pour toutes.",
             ),
-            over_time(
-                f'min by (host, app) (probe_success{{job="app-health", {APP}}}) and on (host, app) {worst}', "{{app}}"
-            ),
+            over_time(f"floor(min by (host, app) (app:up:ratio5m{{{APP}}})) and on (host, app) {worst}", "{{app}}"),
             mappings=up_down(),
             no_value=say("no app is probed", "aucune app n'est sondée"),
             links=app_links(),
@@ -265,7 +252,7 @@ def health(board: Board) -> None:
         curves(
             say("Answer time of /health (10 slowest)", "Temps de réponse de /health (10 plus lents)"),
             say("How long /health takes, as the probe sees it.", "Le temps de /health, vu par la sonde."),
-            over_time(f'topk(10, max by (host, app) (probe_duration_seconds{{job="app-health", {APP}}}))', "{{app}}"),
+            over_time(f"topk(10, app:health_duration_seconds:avg5m{{{APP}}})", "{{app}}"),
             unit="s",
             no_value=say("no app is probed", "aucune app n'est sondée"),
             links=app_links(),
@@ -278,20 +265,12 @@ def health(board: Board) -> None:
 def resources(board: Board) -> None:
     """Add processor, memory and restarts of the apps' containers."""
     none = say("cAdvisor tells of no such container", "cAdvisor ne parle d'aucun conteneur de ce type")
-    deployed = f'name=~".+-deploy", {HOST}'
     board.row(say("Containers of the apps", "Conteneurs des apps"))
     board.add(
         curves(
             say("Processor by app (10 busiest)", "Processeur par app (10 premières)"),
             say("Cores that the app's container uses.", "Cœurs qu'utilise le conteneur de l'app."),
-            over_time(
-                "topk(10, "
-                + container(
-                    f"sum by (host, name) (rate(container_cpu_usage_seconds_total{{{deployed}}}[$__rate_interval]))"
-                )
-                + ")",
-                "{{app}}",
-            ),
+            over_time(f"topk(10, app:cpu_cores:rate5m{{{APP}}})", "{{app}}"),
             unit="none",
             decimals=3,
             no_value=none,
@@ -307,12 +286,7 @@ def resources(board: Board) -> None:
                 "Memory that the app's container cannot give back.",
                 "Mémoire que le conteneur de l'app ne peut rendre.",
             ),
-            over_time(
-                "topk(10, "
-                + container(f"sum by (host, name) (container_memory_working_set_bytes{{{deployed}}})")
-                + ")",
-                "{{app}}",
-            ),
+            over_time(f"topk(10, app:memory_working_set_bytes:max5m{{{APP}}})", "{{app}}"),
             unit="bytes",
             no_value=none,
             links=app_links(),
@@ -327,7 +301,7 @@ def resources(board: Board) -> None:
                 "How often the engine restarted the container; the objective is fewer than 2.",
                 "Combien de fois le moteur a redémarré le conteneur ; l'objectif est moins de 2.",
             ),
-            over_time(f"topk(10, max by (host, app) (container:restarts:increase1d{{{APP}}}))", "{{app}}"),
+            over_time(f'topk(10, max by (host, app) (container:restarts:increase1d{{app!="", {APP}}}))', "{{app}}"),
             unit="none",
             steps=rising(limits.RESTARTS_A_DAY),
             no_value=say("nothing counts restarts", "personne ne compte les redémarrages"),
@@ -340,7 +314,7 @@ def resources(board: Board) -> None:
 
 def _logs(board: Board) -> None:
     board.row("Logs")
-    stream = '{job="docker", project=~"$project", branch=~"$branch"}'
+    stream = '{job="docker", project=~"$project", branch=~"$branch", level="error"}'
     board.add(
         curves(
             say("Lines by app", "Lignes par app"),
@@ -366,7 +340,7 @@ def _logs(board: Board) -> None:
                 "The newest lines of the chosen apps' containers that speak of an error.",
                 "Les dernières lignes des conteneurs choisis qui parlent d'une erreur.",
             ),
-            log_lines(f"{stream} |~ `(?i)error|exception|panic|fatal`", 100),
+            log_lines(stream, 100),
             no_value=say("no line speaks of an error", "aucune ligne ne parle d'erreur"),
         ),
         16,

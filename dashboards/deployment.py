@@ -535,8 +535,7 @@ def _errors(board: Board) -> None:
                 "Lignes de log des services de la plateforme qui parlent d'une erreur.",
             ),
             log_rate(
-                f'sum by (job) (count_over_time({{job=~"{PLATFORM}"}} |~ `(?i)"level": ?"(error|fatal)"` '
-                "[$__interval]))",
+                f'sum by (job) (count_over_time({{job=~"{PLATFORM}", level="error"}}[$__interval]))',
                 "{{job}}",
             ),
             unit="none",
@@ -546,7 +545,7 @@ def _errors(board: Board) -> None:
             links=[
                 to_logs(
                     say("These lines", "Ces lignes"),
-                    '{job="${__field.labels.job}"} |~ `(?i)"level": ?"(error|fatal)"`',
+                    '{job="${__field.labels.job}", level="error"}',
                 )
             ],
         ),
@@ -560,7 +559,7 @@ def _errors(board: Board) -> None:
                 "The newest lines with an error; a deployment's id leads to all of its lines.",
                 "Les dernières lignes d'erreur ; l'identifiant d'un déploiement mène à toutes ses lignes.",
             ),
-            log_lines(f'{{job=~"{PLATFORM}"}} |~ `(?i)"level": ?"(error|fatal)"`', 50),
+            log_lines(f'{{job=~"{PLATFORM}", level="error"}}', 50),
             no_value=say("no error line", "aucune ligne d'erreur"),
         ),
         8,

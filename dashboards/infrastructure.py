@@ -391,8 +391,7 @@ def _containers(board: Board) -> None:
             say("Processor of containers (15 busiest)", "Processeur des conteneurs (15 premiers)"),
             say("Cores that a container uses.", "Cœurs qu'un conteneur utilise."),
             over_time(
-                f"topk(15, sum by (host, name) (rate(container_cpu_usage_seconds_total{{{CONTAINER}}}"
-                "[$__rate_interval])))",
+                f"topk(15, container:cpu_cores:rate5m{{{HOST}}})",
                 "{{name}}",
             ),
             unit="none",
@@ -410,7 +409,7 @@ def _containers(board: Board) -> None:
                 "Memory that a container cannot give back: what its limit is held against.",
                 "Mémoire qu'un conteneur ne peut rendre : ce que sa limite compte.",
             ),
-            over_time(f"topk(15, sum by (host, name) (container_memory_working_set_bytes{{{CONTAINER}}}))", "{{name}}"),
+            over_time(f"topk(15, container:memory_working_set_bytes:max5m{{{HOST}}})", "{{name}}"),
             unit="bytes",
             no_value=none,
             links=[logs],
@@ -423,10 +422,10 @@ def _containers(board: Board) -> None:
         rows(
             say("All containers", "Tous les conteneurs"),
             say(
-                "What each container uses now, its share of its memory limit, and its restarts within a day (apps "
-                "only: the objective is fewer than 2).",
-                "Ce qu'utilise chaque conteneur, sa part de sa limite de mémoire et ses redémarrages en un jour (apps "
-                "seulement : l'objectif est moins de 2).",
+                "What each container uses now, its share of its memory limit, and its restarts within a day "
+                "(the objective is fewer than 2).",
+                "Ce qu'utilise chaque conteneur, sa part de sa limite de mémoire et ses redémarrages en un jour "
+                "(l'objectif est moins de 2).",
             ),
             column(f"sum by ({by}) (rate(container_cpu_usage_seconds_total{{{CONTAINER}}}[$__rate_interval]))"),
             column(f"sum by ({by}) (container_memory_working_set_bytes{{{CONTAINER}}})"),
@@ -435,8 +434,8 @@ def _containers(board: Board) -> None:
                 f" / (sum by ({by}) (container_spec_memory_limit_bytes{{{CONTAINER}}}) > 0)"
             ),
             column(
-                f'label_replace(max by (host, app) (container:restarts:increase1d{{{HOST}}}), "name", "$1-deploy", '
-                '"app", "(.+)")'
+                f'label_replace(max by (host, container) (container:restarts:increase1d{{{HOST}}}), "name", "$1", '
+                '"container", "(.+)")'
             ),
             columns=[
                 Column(

@@ -24,8 +24,8 @@ from .kit import (
 
 UID = "logs-main"
 STREAMS = '{job=~"$job"}'
-# JSON lines say their level, plain text speaks of errors, deployments carry an emoji.
-ERRORS = "|~ `(?i)\\b(error|fatal|critical|panic)\\b|❌`"
+# Every line that says how bad it is has been given this label.
+ERRORS = '{job=~"$job", level="error"}'
 
 
 def make() -> Board:
@@ -71,7 +71,7 @@ def _volume(board: Board) -> None:
         number(
             say("Error lines", "Lignes d'erreur"),
             say("Lines of the range that speak of an error.", "Lignes de la plage qui parlent d'une erreur."),
-            log_now(f"sum(count_over_time({STREAMS} {ERRORS} [$__range]))"),
+            log_now(f"sum(count_over_time({ERRORS} [$__range]))"),
             unit="short",
             steps=rising(1),
             no_value=say("no error line", "aucune ligne d'erreur"),
@@ -102,13 +102,13 @@ def _volume(board: Board) -> None:
         curves(
             say("Error lines by job", "Lignes d'erreur par job"),
             say("Lines of each source that speak of an error.", "Lignes de chaque source qui parlent d'une erreur."),
-            log_rate(f"sum by (job) (count_over_time({STREAMS} {ERRORS} [$__interval]))", "{{job}}"),
+            log_rate(f"sum by (job) (count_over_time({ERRORS} [$__interval]))", "{{job}}"),
             unit="short",
             bars=True,
             stacked=True,
             every="1m",
             no_value=say("no error line", "aucune ligne d'erreur"),
-            links=[to_logs(say("These lines", "Ces lignes"), f'{{job="${{__field.labels.job}}"}} {ERRORS}')],
+            links=[to_logs(say("These lines", "Ces lignes"), '{job="${__field.labels.job}", level="error"}')],
         ),
         9,
         8,
@@ -146,7 +146,7 @@ def _search(board: Board) -> None:
         lines(
             say("Errors of the chosen jobs", "Erreurs des jobs choisis"),
             say("The newest lines that speak of an error.", "Les dernières lignes qui parlent d'une erreur."),
-            log_lines(f"{STREAMS} {ERRORS}", 300),
+            log_lines(ERRORS, 300),
             no_value=say("no error line", "aucune ligne d'erreur"),
         ),
         24,

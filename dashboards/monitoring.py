@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import limits
 from .deployment import STACK
 from .kit import (
     BLUE,
@@ -40,6 +41,7 @@ def make() -> Board:
     _prometheus(board)
     _alerting(board)
     _logs(board)
+    _operations(board)
     _resources(board)
     return board
 
@@ -374,7 +376,7 @@ def _resources(board: Board) -> None:
             unit="bytes",
             stacked=True,
         ),
-        8,
+        12,
         8,
     )
     board.add(
@@ -386,7 +388,40 @@ def _resources(board: Board) -> None:
             decimals=3,
             stacked=True,
         ),
+        12,
         8,
+    )
+
+
+def _operations(board: Board) -> None:
+    board.row(say("Backups, timers and changes", "Sauvegardes, minuteries et changements"))
+    board.add(
+        number(
+            say("Last good backup", "Dernière bonne sauvegarde"),
+            say(
+                "How long ago the oldest host's last good backup was made; red where BackupTooOld warns.",
+                "Âge de la dernière bonne sauvegarde du serveur le plus en retard ; rouge au seuil de BackupTooOld.",
+            ),
+            now(f"time() - min(monitoring_backup_last_success_timestamp_seconds{{{HOST}}})"),
+            unit="s",
+            steps=rising(limits.BACKUP_SECONDS),
+            no_value=say("no backup was ever made", "aucune sauvegarde n'a été faite"),
+        ),
+        4,
+        8,
+    )
+    board.add(
+        number(
+            say("Timers that failed", "Minuteries en échec"),
+            say(
+                "Timers (backup, cleanup, health check) whose last run failed.",
+                "Minuteries (sauvegarde, nettoyage, contrôle) dont la dernière exécution a échoué.",
+            ),
+            now(f"count(monitoring_timer_last_result{{{HOST}}} == 0) or vector(0)"),
+            unit="none",
+            steps=rising(1),
+        ),
+        4,
         8,
     )
     board.add(
@@ -399,6 +434,6 @@ def _resources(board: Board) -> None:
             log_lines('{job="audit"}', 100),
             no_value=say("no change in the range", "aucun changement dans la plage"),
         ),
-        8,
+        16,
         8,
     )

@@ -48,8 +48,11 @@ def _business(board: Board) -> None:
         board,
         (
             (
-                say("Deployments that succeed (> 95 %)", "Déploiements réussis (> 95 %)"),
-                say("Share of 30 days' deployments.", "Part des déploiements de 30 jours."),
+                say("Successful deployments", "Déploiements réussis"),
+                say(
+                    "Share of 30 days' deployments; the objective is 95 %, unless another one was set.",
+                    "Part des déploiements de 30 jours ; l'objectif est 95 %, sauf réglage contraire.",
+                ),
                 f"min(deployment:success:ratio30d{{{HOST}}})",
                 "percentunit",
                 falling(limits.DEPLOYMENT_SUCCESS),
@@ -67,18 +70,21 @@ def _business(board: Board) -> None:
                 say("no deployment, or a build without the sum", "aucun déploiement, ou version sans la somme"),
             ),
             (
-                say("Ports in use (< 80 %)", "Ports utilisés (< 80 %)"),
-                say("Share of the ports 8100-8999 that is allocated.", "Part allouée des ports 8100-8999."),
+                say("Ports in use", "Ports utilisés"),
+                say(
+                    "Share of the ports 8100-8999 that is allocated; the objective is less than 80 %.",
+                    "Part allouée des ports 8100-8999 ; l'objectif est moins de 80 %.",
+                ),
                 f"max(port_manager:port_utilization:ratio{{{HOST}}})",
                 "percentunit",
                 rising(limits.PORTS),
                 say("the Port Manager gives no metrics", "le Port Manager ne donne pas de métriques"),
             ),
             (
-                say("Uptime of the apps (> 99.5 %)", "Disponibilité des apps (> 99,5 %)"),
+                say("Uptime of the apps, 30 days", "Disponibilité des apps, 30 jours"),
                 say(
-                    "Share of 30 days' health checks that were answered, over the chosen apps.",
-                    "Part des contrôles de santé de 30 jours réussis, sur les apps choisies.",
+                    "Share of 30 days' health checks that were answered, over the chosen apps; objective 99.5 %.",
+                    "Part des contrôles de santé de 30 jours réussis, sur les apps choisies ; objectif 99,5 %.",
                 ),
                 f"avg(app:up:ratio30d{{{APPS}}})",
                 "percentunit",
@@ -86,10 +92,10 @@ def _business(board: Board) -> None:
                 say("no health check yet", "pas encore de contrôle de santé"),
             ),
             (
-                say("Time to recover (< 30 min)", "Temps de rétablissement (< 30 min)"),
+                say("Time to recover", "Temps de rétablissement"),
                 say(
-                    "Average time that a critical state lasted, over 30 days.",
-                    "Durée moyenne d'un état critique, sur 30 jours.",
+                    "Average time that a critical state lasted, over 30 days; the objective is less than 30 minutes.",
+                    "Durée moyenne d'un état critique, sur 30 jours ; l'objectif est moins de 30 minutes.",
                 ),
                 "max(alerts:time_to_recover_seconds:avg30d)",
                 "s",
@@ -107,7 +113,7 @@ def _business(board: Board) -> None:
                 "Apps whose uptime over 30 days is below 99.5 %.",
                 "Apps dont la disponibilité sur 30 jours est sous 99,5 %.",
             ),
-            now(f"count(app:up:ratio30d{{{APPS}}} < {limits.APP_UPTIME}) or vector(0)"),
+            now(f'count(slo:error_budget_remaining:ratio{{slo="app-uptime", {APPS}}} < 0) or vector(0)'),
             unit="none",
             steps=rising(1),
         ),
@@ -118,8 +124,8 @@ def _business(board: Board) -> None:
 
 def _budgets(board: Board) -> None:
     board.row(say("Error budgets", "Budgets d'erreur"))
-    deployments = f"1 - (1 - min(deployment:success:ratio30d{{{HOST}}})) / (1 - {limits.DEPLOYMENT_SUCCESS})"
-    uptime = f"1 - (1 - avg(app:up:ratio30d{{{APPS}}})) / (1 - {limits.APP_UPTIME})"
+    deployments = f'min(slo:error_budget_remaining:ratio{{slo="deployment-success", {HOST}}})'
+    uptime = f'avg(slo:error_budget_remaining:ratio{{slo="app-uptime", {APPS}}})'
     for title, expr, what in (
         (
             say("Left of the deployments' budget", "Reste du budget des déploiements"),
@@ -225,24 +231,33 @@ def _infrastructure(board: Board) -> None:
         board,
         (
             (
-                say("Processor (< 80 %)", "Processeur (< 80 %)"),
-                say("Average over the chosen time range.", "Moyenne sur la plage de temps choisie."),
+                say("Processor", "Processeur"),
+                say(
+                    "Average over the chosen time range; the objective is less than 80 %.",
+                    "Moyenne sur la plage de temps choisie ; l'objectif est moins de 80 %.",
+                ),
                 f"max(avg_over_time(host:cpu_utilization:ratio5m{{{HOST}}}[$__range]))",
                 "percentunit",
                 rising(limits.CPU),
                 none,
             ),
             (
-                say("Memory (< 85 %)", "Mémoire (< 85 %)"),
-                say("Average over the chosen time range.", "Moyenne sur la plage de temps choisie."),
+                say("Memory", "Mémoire"),
+                say(
+                    "Average over the chosen time range; the objective is less than 85 %.",
+                    "Moyenne sur la plage de temps choisie ; l'objectif est moins de 85 %.",
+                ),
                 f"max(avg_over_time(host:memory_utilization:ratio{{{HOST}}}[$__range]))",
                 "percentunit",
                 rising(limits.MEMORY, limits.MEMORY_CRITICAL),
                 none,
             ),
             (
-                say("Disk (< 80 %, alert at 90 %)", "Disque (< 80 %, alerte à 90 %)"),
-                say("The fullest mount now.", "Le montage le plus plein maintenant."),
+                say("Disk", "Disque"),
+                say(
+                    "The fullest mount now; the objective is less than 80 %, and 90 % is critical.",
+                    "Le montage le plus plein maintenant ; l'objectif est moins de 80 %, 90 % est critique.",
+                ),
                 f"max(host:disk_utilization:ratio{{{HOST}}})",
                 "percentunit",
                 rising(limits.DISK, limits.DISK_CRITICAL),

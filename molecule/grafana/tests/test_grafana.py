@@ -1,12 +1,13 @@
+import json
 from pathlib import Path
 
 import pytest
 
 USER = "admin:of-a-throw-away-target"
 BASE = "http://127.0.0.1:3000"
-DASHBOARDS = sorted(
-    path.stem for path in (Path(__file__).parents[3] / "roles/grafana/files/dashboards/en").glob("*.json")
-)
+# The language that this scenario asks for.
+FRENCH = Path(__file__).parents[3] / "roles/grafana/files/dashboards/fr"
+DASHBOARDS = sorted(path.stem for path in FRENCH.glob("*.json"))
 
 
 def ask(http, path):
@@ -41,6 +42,7 @@ def test_a_dashboard_is_found_by_its_uid_in_its_folder(http, wait_until, uid):
     wait_until(lambda: http.get(path, user=USER).status == 200, what=f"the dashboard {uid}")
     found = http.get(path, user=USER).json()
     assert found["dashboard"]["uid"] == uid
+    assert found["dashboard"]["title"] == json.loads((FRENCH / f"{uid}.json").read_text())["title"]
     assert found["meta"]["folderTitle"] == "Deployment monitoring"
     assert found["meta"]["provisioned"]
     assert not found["dashboard"]["editable"]
