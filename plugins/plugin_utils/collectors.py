@@ -13,6 +13,8 @@ from . import log_sources as sources_
 Options = dict[str, t.Any]
 
 DOCKER_SOCKET = "unix:///run/docker-proxy/docker.sock"
+# A file that is copied and truncated loses what was not read yet: a file that grows is looked at often.
+FILE_WATCH = {"min_poll_frequency": "25ms", "max_poll_frequency": "250ms"}
 _JOURNAL = "/var/log/journal"
 
 
@@ -123,7 +125,7 @@ def _alloy_files(label: str, source: sources_.Source, sources: list[sources_.Sou
         read["legacy_positions_file"] = options["legacy_positions_file"]
     return [
         block("local.file_match", label, {"path_targets": targets, "sync_period": "5s"}),
-        block("loki.source.file", label, read),
+        block("loki.source.file", label, read, [block("file_watch", None, FILE_WATCH)]),
     ]
 
 

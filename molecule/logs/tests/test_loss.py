@@ -1,0 +1,219 @@
+"""Nothing lost: after everything that may happen each number of the writer is in Loki once.
+
+LOGS_AWAY=600 takes Loki away for the 10 minutes of the report in docs/logs.md; by default it is 60 s.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[3]
+RATE = 1000
+AWAY = int(os.environ.get("LOGS_AWAY", "60"))
+FILE = "/var/log/loss/numbers.log"
+QUERY = "http://127.0.0.1:3100/loki/api/v1/query"
+REPORT = Path(os.environ.get("LOGS_REPORT", "/tmp/logs-loss.jsonl"))
+
+
+def report(**row):
+    """Say a row of the table in docs/logs.md."""
+    print(json.dumps(row))
+    with open(REPORT, "a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def outside(*words, timeout=120):
+    """Do something to the machine itself."""
+    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=timeout).stdout
+
+
+class Memory(threading.Thread):
+    """The most memory that containers of the target take, in MB, asked every 5 s."""
+
+    def __init__(self, target):
+        super().__init__(daemon=True)
+        self.target, self.most, self.over = target, {}, threading.Event()
+
+    def run(self):
+        script = (
+            "for n in loki promtail; do p=$(docker inspect -f '{{.State.Pid}}' $n 2>/dev/null);"
+            " echo $n $(awk '/^VmRSS/{print $2}' /proc/$p/status 2>/dev/null); done"
+        )
+        while not self.over.wait(5):
+            done = subprocess.run(
+                ["docker", "exec", self.target, "sh", "-c", script], capture_output=True, text=True, check=False
+            )
+            for row in done.stdout.splitlines():
+                name, _, size = row.partition(" ")
+                if size.strip().isdigit():
+                    self.most[name] = max(self.most.get(name, 0), int(size) // 1024)
+
+
+@pytest.fixture(scope="module")
+def writer(host):
+    """1,000 numbered lines a second, from now until the tests are over; it comes back with the machine."""
+    for name in ("writer.py", "count.py"):
+        outside("docker", "cp", str(CHECKOUT / "tests/logs" / name), f"{host.backend.name}:/usr/local/bin/{name}")
+    unit = (
+        "[Unit]\nDescription=Numbered lines\n[Service]\nRestart=no\n"
+        f"ExecStart=/usr/bin/python3 /usr/local/bin/writer.py {FILE} {RATE} 86400\n"
+        "[Install]\nWantedBy=multi-user.target\n"
+    )
+    host.check_output("systemctl stop numbers 2>/dev/null; rm -rf /var/log/loss; mkdir -p /var/log/loss")
+    host.check_output("printf %s >/etc/systemd/system/numbers.service", unit)
+    host.check_output("systemctl daemon-reload && systemctl enable --now numbers")
+    memory = Memory(host.backend.name)
+    memory.start()
+    time.sleep(5)
+    yield
+    memory.over.set()
+    host.run("systemctl disable --now numbers")
+    report(what="most memory, MB", **memory.most)
+
+
+def last(host):
+    return int(host.check_output("cat %s.count 2>/dev/null || echo 0", FILE))
+
+
+def newest(http):
+    """The newest number that Loki has."""
+    ask = '{job="loss"}'
+    url = f"http://127.0.0.1:3100/loki/api/v1/query_range?limit=1&direction=backward&query={ask}"
+    answer = http.request(url, "--globoff")
+    if answer.status != 200:
+        return 0
+    streams = answer.json()["data"]["result"]
+    return int(streams[0]["values"][0][1].split("line ")[1][:9]) if streams else 0
+
+
+@pytest.fixture
+def nothing_lost(host, http, wait_until, writer, request):
+    """Run a test while lines are written, then count those that were written meanwhile."""
+    since, first = time.time(), last(host) + 1
+    yield
+    time.sleep(3)
+    number = last(host)
+    # With half a minute for each minute away: what waited is read much faster than it was written.
+    wait_until(lambda: newest(http) >= number, what=f"line {number}", timeout=120 + AWAY, every=2)
+    command = f"python3 /usr/local/bin/count.py loss {first} {number} {since - 10:.0f} {time.time() + 2:.0f}"
+    got = json.loads(host.check_output(command))
+    report(what=request.node.name.split("[")[0], seconds=round(time.time() - since), **got)
+    assert (got["lost"], got["doubled"]) == (0, 0), got
+
+
+def test_the_delay_from_write_to_query(host, http, nothing_lost):
+    """A line of its own beside the thousand each second: written, then asked for until it is there."""
+    script = r"""
+import json, time, urllib.parse, urllib.request
+delays = []
+for n in range(40):
+    mark = f"probe-{time.time_ns()}"
+    at = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1e6):06d}Z"
+    with open("/var/log/odd/probe.log", "a") as file:
+        file.write(stamp + " " + mark + "\n")
+    query = urllib.parse.urlencode({"query": '{job="odd"} |= "%s"' % mark, "limit": 1})
+    while True:
+        with urllib.request.urlopen("http://127.0.0.1:3100/loki/api/v1/query_range?" + query) as answer:
+            if json.load(answer)["data"]["result"]:
+                break
+        time.sleep(0.05)
+        assert time.time() - at < 60
+    delays.append(time.time() - at)
+    time.sleep(0.37)
+print(json.dumps(sorted(delays)))
+"""
+    host.check_output("mkdir -p /var/log/odd && touch /var/log/odd/probe.log && sleep 6")
+    delays = json.loads(host.check_output("python3 -c %s", script))
+    p50, p95 = statistics.median(delays), delays[int(len(delays) * 0.95)]
+    report(what="write to query, seconds", p50=round(p50, 2), p95=round(p95, 2), number=len(delays))
+    assert p95 <= 5
+
+
+def test_restart_of_the_collector(host, nothing_lost):
+    host.check_output("docker restart promtail")
+    time.sleep(5)
+
+
+def test_kill_of_the_collector(host, nothing_lost):
+    host.check_output("kill -9 $(docker inspect -f '{{.State.Pid}}' promtail)")
+    time.sleep(10)
+
+
+def test_restart_of_loki(host, nothing_lost):
+    host.check_output("docker restart -t 63 loki")
+    time.sleep(5)
+
+
+def test_kill_of_loki(host, nothing_lost):
+    host.check_output("kill -9 $(docker inspect -f '{{.State.Pid}}' loki)")
+    time.sleep(10)
+
+
+def test_loki_away(host, nothing_lost):
+    host.check_output("docker stop -t 63 loki")
+    time.sleep(AWAY)
+    host.check_output("docker start loki")
+
+
+def test_rotation_by_rename(host, nothing_lost):
+    for number in range(3):
+        host.check_output("mv %s %s.%s", FILE, FILE, str(number))
+        time.sleep(5)
+
+
+def test_a_machine_that_starts_again(host, nothing_lost):
+    outside("docker", "restart", "-t", "90", host.backend.name, timeout=180)
+    time.sleep(15)
+
+
+def test_new_images_of_both(host, nothing_lost):
+    """Both containers are made anew from images of another version, side by side, as an upgrade does it."""
+    words = ["molecule", "converge", "-s", "logs", "--", *upgrade(host)]
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert host.check_output("docker inspect -f '{{.Config.Image}}' promtail").endswith(":upgraded")
+
+
+def upgrade(host):
+    """Put the versions `upgraded` onto the machine; they are the same programs under another image."""
+    found = []
+    for name in ("loki", "promtail"):
+        image = host.check_output("docker inspect -f '{{.Config.Image}}' %s", name)
+        host.check_output("docker tag %s %s", image, image.rsplit(":", 1)[0] + ":upgraded")
+        found += ["-e", f"{name}_version=upgraded"]
+    return found
+
+
+def test_rotation_by_copy_and_truncate(host, http, writer, wait_until):
+    """What is written between the copy and the truncation is in neither; what is in the copy only, was not read yet."""
+    since, first = time.time(), last(host) + 1
+    time.sleep(2)
+    for number in range(3):
+        host.check_output("cp %s /var/log/loss/copy.%s && truncate -s 0 %s", FILE, str(number), FILE)
+        time.sleep(5)
+    number = last(host)
+    wait_until(lambda: newest(http) >= number, what=f"line {number}", timeout=60, every=2)
+    # In the files, all of them together: what rotation itself threw away is in none.
+    script = (
+        "cat /var/log/loss/copy.* %s | grep -o 'line [0-9]*' | sort -u |"
+        f" awk '{{n=$2+0; if (n>={first} && n<={number}) c++}} END {{print c}}'"
+    )
+    gone = number - first + 1 - int(host.check_output(script, FILE))
+    got = json.loads(
+        host.check_output(
+            f"python3 /usr/local/bin/count.py loss {first} {number} {since - 10:.0f} {time.time() + 2:.0f}"
+        )
+    )
+    report(what="rotation by copy and truncate, 3 times", by_the_rotation_itself=gone, **got)
+    assert got["doubled"] == 0
+    # A quarter of a second at each truncation, and a tenth of the writer's own.
+    assert got["lost"] <= 3 * 0.35 * RATE

@@ -1,0 +1,120 @@
+"""What Loki tells Alertmanager of the logs. A small server of the test's own stands where Alertmanager would."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+PUSH = "http://127.0.0.1:3100/loki/api/v1/push"
+SERVER = """
+import http.server, json
+class Alerts(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with open("/tmp/alerts.jsonl", "a") as file:
+            for alert in json.loads(body):
+                file.write(json.dumps(alert) + chr(10))
+        self.send_response(200); self.end_headers()
+    def log_message(self, *_): pass
+http.server.HTTPServer(("127.0.0.1", 9093), Alerts).serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def alerts(host):
+    """alerts(): what was told so far."""
+    host.run("pkill -f 'Alerts.http.server'; rm -f /tmp/alerts.jsonl")
+    host.check_output("systemd-run --unit alerts --collect python3 -c %s || true", SERVER)
+
+    def told(name):
+        text = host.run("cat /tmp/alerts.jsonl").stdout
+        return [alert for row in text.splitlines() if (alert := json.loads(row))["labels"]["alertname"] == name]
+
+    yield told
+    host.run("systemctl stop alerts")
+
+
+@pytest.fixture(scope="module")
+def push(http):
+    """push(labels, *lines, **metadata): lines of now."""
+
+    def pushed(labels, *texts, **metadata):
+        now = time.time_ns()
+        values = [[str(now + number), text, metadata] for number, text in enumerate(texts)]
+        answer = http.post(PUSH, {"streams": [{"stream": {"host": "web", **labels}, "values": values}]})
+        assert answer.status == 204, answer.body
+
+    return pushed
+
+
+def test_the_rules_are_loaded_and_healthy(http, wait_until):
+    def evaluated():
+        groups = http.get("http://127.0.0.1:3100/prometheus/api/v1/rules").json()["data"]["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        return rules if rules and all(rule["health"] != "unknown" for rule in rules) else None
+
+    rules = wait_until(evaluated, what="every rule to be evaluated once", timeout=60)
+    assert {rule["name"] for rule in rules} == {"LogErrorBurst", "AuthenticationFailures", "DeploymentNotice"}
+    assert not [rule for rule in rules if rule["health"] != "ok"]
+
+
+def test_each_deployment_is_told_once_by_its_id(host, http, push, alerts, wait_until):
+    api = {"job": "deployment-api", "level": "info"}
+    push(api, "🚀 started", "✅ built", "✅ Deployment succeeded", deployment_id="deploy-1")
+    push(api | {"level": "error"}, "❌ Deployment failed", "❌ rolled back", deployment_id="deploy-2")
+    push(api, "🚀 started", deployment_id="deploy-3")
+    push(api, "✅ without an id")
+
+    def notices():
+        return {
+            (one["labels"]["deployment_id"], one["labels"]["outcome"], one["labels"]["severity"], one["labels"]["team"])
+            for one in alerts("DeploymentNotice")
+        }
+
+    expected = {("deploy-1", "success", "notice", "deployment"), ("deploy-2", "failed", "notice", "deployment")}
+    wait_until(lambda: notices() >= expected, what="both notices", timeout=60)
+    # The ruler starts again, and the same lines are still there: the same two alerts, no more.
+    host.check_output("docker restart -t 63 loki")
+    wait_until(lambda: http.get("http://127.0.0.1:3100/ready").status == 200, what="Loki", timeout=60)
+    before = len(alerts("DeploymentNotice"))
+    wait_until(lambda: len(alerts("DeploymentNotice")) > before, what="the ruler to tell again", timeout=90)
+    assert notices() == expected
+    labels = {json.dumps(one["labels"], sort_keys=True) for one in alerts("DeploymentNotice")}
+    assert len(labels) == 2
+
+
+def test_a_burst_of_errors_is_told_of_its_service_and_team(push, alerts, wait_until):
+    for number in range(21):
+        push({"job": "deployment-api", "level": "error"}, f"no {number}")
+        push(
+            {"job": "docker", "level": "error", "container": "shop-main-deploy", "project": "shop", "branch": "main"},
+            f"no {number}",
+        )
+        push({"job": "varlogs", "level": "error"}, f"no {number}")
+        push({"job": "port-manager", "level": "warn"}, f"well {number}")
+        if number:
+            push({"job": "tunnel-manager", "level": "error"}, f"just below {number}")
+
+    def bursts():
+        return {(one["labels"]["job"], one["labels"]["team"]) for one in alerts("LogErrorBurst")}
+
+    expected = {("deployment-api", "deployment"), ("docker", "applications"), ("varlogs", "infrastructure")}
+    wait_until(lambda: bursts() >= expected, what="three bursts", timeout=60)
+    assert bursts() == expected
+    (app,) = {
+        (one["labels"]["project"], one["labels"]["branch"])
+        for one in alerts("LogErrorBurst")
+        if one["labels"]["job"] == "docker"
+    }
+    assert app == ("shop", "main")
+
+
+def test_failed_logins_are_told(push, alerts, wait_until):
+    line = "sshd[1]: Failed password for invalid user admin from 192.0.2.1"
+    push({"job": "varlogs"}, *(f"{line} port {number}" for number in range(11)))
+    push({"job": "varlogs", "host": "other"}, *(f"{line} port {number}" for number in range(10)))
+    wait_until(lambda: alerts("AuthenticationFailures"), what="the alert", timeout=60)
+    assert {one["labels"]["host"] for one in alerts("AuthenticationFailures")} == {"web"}
+    assert alerts("AuthenticationFailures")[0]["annotations"]["summary"] == "Failed logins on web"
