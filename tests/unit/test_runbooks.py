@@ -6,6 +6,7 @@ import functools
 import itertools
 import re
 import subprocess
+import typing as t
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -41,10 +42,10 @@ def alerts() -> set[str]:
 
 
 @functools.cache
-def variables() -> set[str]:
-    """The variables of all roles."""
+def variables() -> dict[str, t.Any]:
+    """The variables of all roles, with their defaults."""
     defaults = (CHECKOUT / "roles").glob("*/defaults/main.yml")
-    return set(itertools.chain.from_iterable(yaml.safe_load(path.read_text()) for path in defaults))
+    return dict(itertools.chain.from_iterable(yaml.safe_load(path.read_text()).items() for path in defaults))
 
 
 def alert_of(page: Path) -> str:
@@ -114,6 +115,15 @@ def test_the_head_names_each_limit_of_the_rule(page):
     assert [name for name in limits if f"`{name}`" not in page.read_text()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_head_says_the_default_of_each_limit_that_it_names(page):
+    head = page.read_text().split("\n## ")[0]
+    for name in set(CODE.findall(head)) & set(variables()):
+        default = str(variables()[name])
+        if re.fullmatch(r"[\d.]+[smhd]?", default):
+            assert re.search(rf"(?<![\w.]){default}(?![\w.]*\w)", head), f"{name} is {default}"
+
+
 @pytest.mark.parametrize("index", ["README.md", "README.fr.md"])
 def test_the_index_lists_every_alert_under_its_severity(index):
     listed = re.findall(r"^\| \[(\w+)\]\(", (RUNBOOKS / index).read_text(), re.MULTILINE)
@@ -154,7 +164,7 @@ def test_every_variable_named_exists(document):
     prefixes = "|".join(sorted(roles - {"service"}))
     # Metrics, roles and plugins are named alike.
     plugins = {path.stem for path in (CHECKOUT / "plugins").rglob("*.py")}
-    known = variables() | roles | plugins
+    known = {*variables(), *roles, *plugins}
     metrics = rule_templates() + (CHECKOUT / "roles/app_discovery/files/app_discovery.py").read_text()
     for code in CODE.findall(prose(document)):
         for name in re.findall(rf"(?<![\w/.<-])((?:{prefixes}|monitoring)_[a-z0-9_]*[a-z0-9])(?![\w*/{{.-])", code):
