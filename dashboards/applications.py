@@ -314,7 +314,7 @@ def resources(board: Board) -> None:
 
 def _logs(board: Board) -> None:
     board.row("Logs")
-    stream = '{job="docker", project=~"$project", branch=~"$branch", level="error"}'
+    stream = '{job="docker", container=~".+-deploy", project=~"$project", branch=~"$branch", level="error"}'
     board.add(
         curves(
             say("Lines by app", "Lignes par app"),
@@ -327,6 +327,7 @@ def _logs(board: Board) -> None:
             ),
             unit="none",
             bars=True,
+            stacked=True,
             every="1m",
             no_value=say("no line in the range", "aucune ligne dans la plage"),
         ),

@@ -47,7 +47,7 @@ def make() -> Board:
         lines(
             say("Log lines of the project", "Lignes de log du projet"),
             say("The newest lines of its containers.", "Les dernières lignes de ses conteneurs."),
-            log_lines('{job="docker", project=~"$project", branch=~"$branch"}', 200),
+            log_lines('{job="docker", container=~".+-deploy", project=~"$project", branch=~"$branch"}', 200),
             no_value=say("no line in the range", "aucune ligne dans la plage"),
         ),
         12,

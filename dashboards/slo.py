@@ -31,14 +31,11 @@ def make() -> Board:
 
 
 def _figures(
-    board: Board, panels: tuple[tuple[str, str, str, str, list[Step], str], ...], width: int, decimals: int | None
+    board: Board, panels: tuple[tuple[str, str, str, str, list[Step], str], ...], widths: tuple[int, ...]
 ) -> None:
-    for title, description, expr, unit, steps, missing in panels:
-        board.add(
-            number(title, description, now(expr), unit=unit, steps=steps, no_value=missing, decimals=decimals),
-            width,
-            5,
-        )
+    for width, (title, description, expr, unit, steps, missing) in zip(widths, panels, strict=True):
+        panel = number(title, description, now(expr), unit=unit, steps=steps, no_value=missing)
+        board.add(panel, width, 5)
 
 
 def _business(board: Board) -> None:
@@ -103,8 +100,7 @@ def _business(board: Board) -> None:
                 say("nothing had to recover in 30 days", "rien à rétablir en 30 jours"),
             ),
         ),
-        4,
-        None,
+        (4, 4, 4, 4, 4),
     )
     board.add(
         number(
@@ -286,8 +282,7 @@ def _infrastructure(board: Board) -> None:
                 say("nothing counts restarts", "personne ne compte les redémarrages"),
             ),
         ),
-        4,
-        None,
+        (5, 5, 5, 5, 4),
     )
 
 
@@ -349,6 +344,5 @@ def _operations(board: Board) -> None:
                 "",
             ),
         ),
-        4,
-        None,
+        (5, 5, 5, 5, 4),
     )

@@ -131,7 +131,7 @@ class Picture:
         )  # fmt: skip
         self.figure.add_artist(corner)
         top = bottom + height - 0.55 / self.rows
-        room = int(panel["gridPos"]["w"] * CELL_W / 6.0)
+        room = int(panel["gridPos"]["w"] * CELL_W / 6.8)
         title = panel["title"].replace("$deployment_id", "").strip()
         self.figure.text(
             left + 0.004, top, textwrap.shorten(title, room, placeholder="…"), color=TEXT, fontsize=8.5, va="center"
