@@ -38,7 +38,7 @@ def body(service: dict[str, t.Any]) -> dict[str, t.Any]:
             "ReadonlyRootfs": service["read_only"],
             "CapDrop": ["ALL"],
             "CapAdd": service["capabilities"],
-            "SecurityOpt": ["no-new-privileges:true"],
+            "SecurityOpt": ["no-new-privileges:true", *(["apparmor=unconfined"] if service.get("dbus") else [])],
             "GroupAdd": [_group(group) for group in service["groups"]],
             "Tmpfs": service["tmpfs"],
             "Memory": service["memory"],

@@ -49,6 +49,12 @@ options:
     type: list
     elements: str
     default: []
+  dbus:
+    description:
+      - Whether it asks the host's D-Bus. Where Docker's AppArmor profile is in force, which knows nothing of D-Bus, the
+        bus refuses its messages; such a container goes without that profile.
+    type: bool
+    default: false
   read_only:
     description: Whether the container's root file system is read-only.
     type: bool

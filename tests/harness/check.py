@@ -1,6 +1,6 @@
 """Runs the checks, two at a time where they are independent, and sums them up.
 
-    check.py all | lint | unit | integration | molecule [SCENARIO...]
+    check.py all | lint | unit | rules | integration | molecule [SCENARIO...]
 
 Each step writes to its own log; a failed one shows the end of it. The closing line `N passed, N failed`
 counts test cases where a step reports them (pytest), and the step itself where it is one check (a linter).
@@ -220,6 +220,11 @@ def unit_step() -> Step:
     return pytest_step("unit", "tests/unit")
 
 
+def rules_step() -> Step:
+    report = junit_file("rules")
+    return Step("rules", [RUN, "pytest", "tests/rules", f"--junit-xml={report}"], junit=report)
+
+
 def integration_step() -> Step:
     return pytest_step("integration", "tests/integration")
 
@@ -265,7 +270,7 @@ def everything() -> tuple[list[Step], bool]:
     setup = Step("setup", [str(HARNESS / "setup.sh")])
     engine = Step("engine", [str(HARNESS / "engine.sh")])
     images = Step("images", [RUN, "python", str(IMAGES), "seed"])
-    checks = [*lint_steps(), unit_step(), integration_step()]
+    checks = [*lint_steps(), unit_step(), rules_step(), integration_step()]
     known = known_durations()
     names = scenario_names()
     scenarios = sum(expected(Step(f"molecule {name}", []), known) for name in names)
@@ -307,16 +312,17 @@ def main() -> None:
         sys.exit(f"no such scenario: {', '.join(unknown)}; there are {', '.join(scenario_names())}")
     if what == "all":
         steps, good = everything()
-    elif what in ("lint", "unit", "integration", "molecule"):
+    elif what in ("lint", "unit", "rules", "integration", "molecule"):
         steps = {
             "lint": lint_steps,
             "unit": lambda: [unit_step()],
+            "rules": lambda: [rules_step()],
             "integration": lambda: [integration_step()],
             "molecule": lambda: scenario_steps(names or scenario_names()),
         }[what]()
         good = run_all(steps)
     else:
-        sys.exit(f"check.py: '{what}' is not one of all, lint, unit, integration, molecule")
+        sys.exit(f"check.py: '{what}' is not one of all, lint, unit, rules, integration, molecule")
     sum_up(steps)
     sys.exit(not good)
 

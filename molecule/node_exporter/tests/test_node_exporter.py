@@ -17,3 +17,41 @@ def test_reports_what_other_programs_leave_in_the_textfile_directory(host, http,
         lambda: "harness_probe 42" in http.get("http://127.0.0.1:9100/metrics").body,
         what="the metric of probe.prom",
     )
+
+
+def test_tells_of_a_unit_that_failed_and_of_those_that_work(host, http, wait_until):
+    host.run("systemd-run --unit=harness-failing --service-type=oneshot false")
+    try:
+        host.run_expect([3], "systemctl is-failed harness-failing | grep -q failed && exit 3")
+
+        def failed():
+            lines = http.get("http://127.0.0.1:9100/metrics").body.splitlines()
+            return [
+                line
+                for line in lines
+                if line.startswith('node_systemd_unit_state{name="harness-failing.service",state="failed"')
+                and line.endswith(" 1")
+            ]
+
+        wait_until(failed, what="the failed unit among the metrics")
+    finally:
+        host.run("systemctl reset-failed harness-failing")
+    body = http.get("http://127.0.0.1:9100/metrics").body
+    assert 'node_scrape_collector_success{collector="systemd"} 1' in body
+    assert any(
+        line.startswith('node_systemd_unit_state{name="docker.service",state="active"') and line.endswith(" 1")
+        for line in body.splitlines()
+    )
+
+
+def test_asks_systemd_without_being_root(host):
+    assert host.check_output("docker inspect --format '{{.Config.User}}' node_exporter") == "59100:59100"
+
+
+def test_collectors_all_work(http):
+    body = http.get("http://127.0.0.1:9100/metrics").body
+    failed = [
+        line for line in body.splitlines() if line.startswith("node_scrape_collector_success") and line.endswith(" 0")
+    ]
+    # What a container that plays the host lacks.
+    assert [line for line in failed if "systemd" in line or "textfile" in line or "timex" in line] == []

@@ -22,3 +22,35 @@ def test_keeps_30_days_and_50_gigabytes(http):
     flags = http.get("http://127.0.0.1:9090/api/v1/status/flags").json()["data"]
     assert flags["storage.tsdb.retention.time"] == "30d"
     assert flags["storage.tsdb.retention.size"] in ("50GB", "50GiB")
+
+
+def rules(http):
+    """Return the rules that Prometheus runs, by their names."""
+    groups = http.get("http://127.0.0.1:9090/api/v1/rules").json()["data"]["groups"]
+    return {rule["name"]: rule for group in groups for rule in group["rules"]}
+
+
+def test_all_rules_are_loaded_and_none_fails(http, wait_until):
+    def evaluated():
+        found = rules(http)
+        return found if found and all(rule["health"] != "unknown" for rule in found.values()) else None
+
+    # The slow group is evaluated within its interval of 3 minutes.
+    found = wait_until(evaluated, what="every rule to be evaluated once", timeout=200, every=5)
+    assert {"Watchdog", "ServiceDown", "HostDown", "AppDown", "DeploymentSuccessBudgetBurn"} <= set(found)
+    assert {"alerts:time_to_recover_seconds:avg30d", "deployment:success:ratio30d"} <= set(found)
+    assert {name: rule.get("lastError") for name, rule in found.items() if rule["health"] != "ok"} == {}
+
+
+def test_no_alert_of_a_service_that_nobody_runs_here(http):
+    """Prometheus is alone here: what the inventory promises besides is missing, and nothing else is wrong."""
+    firing = http.get("http://127.0.0.1:9090/api/v1/alerts").json()["data"]["alerts"]
+    names = {alert["labels"]["alertname"] for alert in firing if alert["state"] == "firing"}
+    assert "Watchdog" in names
+    assert names <= {"Watchdog", "TargetDown", "ServiceDown", "MongoDBDown", "NotificationsFailing"}
+
+
+def test_the_own_rule_evaluations_do_not_fail(http):
+    query = "sum(prometheus_rule_evaluation_failures_total)"
+    answer = http.get(f"http://127.0.0.1:9090/api/v1/query?query={query}").json()["data"]["result"]
+    assert [float(sample["value"][1]) for sample in answer] in ([], [0.0])

@@ -177,6 +177,11 @@ def test_a_container_gets_no_more_rights_than_it_is_described_with(describe: Des
     assert host_config["SecurityOpt"] == ["no-new-privileges:true"]
 
 
+def test_only_who_asks_the_bus_goes_without_the_profile_that_knows_none(describe: Describe) -> None:
+    host_config = container.body(describe(dbus=True))["HostConfig"]
+    assert host_config["SecurityOpt"] == ["no-new-privileges:true", "apparmor=unconfined"]
+
+
 def test_the_group_of_a_file_is_looked_up_on_the_host(describe: Describe, tmp_path: Path) -> None:
     group = container.body(describe(groups=[f"path:{tmp_path}"]))["HostConfig"]["GroupAdd"]
     assert group == [str(os.stat(tmp_path).st_gid)]

@@ -1,0 +1,175 @@
+"""Breaks each rule in every small way and sees to it that some case notices.
+
+    mutate.py [RULE...]
+
+Only the cases of the broken rule are run, the quick ones first. A mutant that nobody notices is printed, and the exit
+code is 1.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+import time
+import typing as t
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import promtool
+import rendering
+from cases import CASES
+
+_COMPARED = re.compile(r"(==|!=|>=|<=|>|<) (-?\d+(?:\.\d+)?(?:e\d+)?)")
+_FACTOR = re.compile(r"(?<![\w.\"])(\d+(?:\.\d+)?) \*|/ (\d+(?:\.\d+)?(?:e\d+)?)(?!\d)|\], (\d+)\)")
+_MATCHER = re.compile(r"(?<=[{,])\s*[a-z_]+(?:=~|!~|!=|=)\"[^\"]*\",?")
+_SELECTOR = re.compile(r"\{[^{}]*\}")
+_WORD = re.compile(r"\b(unless|and|or)\b")
+_FLIPPED = {"==": "!=", "!=": "==", ">": "<", "<": ">", ">=": "<=", "<=": ">="}
+_OTHER = {"unless": "and", "and": "or", "or": "and"}
+_DURATION = {"s": 1, "m": 60, "h": 3600}
+# These come from one template, for each window: three stand for all.
+_REPEATED = re.compile(r"^(deployment:(failures:increase|success:ratio)|app:up:ratio)(5m|30m|2h|6h|3d|30d)$")
+
+# Mutants that mean the same, or differ only where no case can be made honestly; each with its reason.
+EQUIVALENT: dict[tuple[str, str], str] = {}
+
+
+class Mutant(t.NamedTuple):
+    """One rule with one change."""
+
+    number: int
+    rule: str
+    kind: str
+    what: str
+    changes: dict[str, t.Any]
+
+
+def _numbers(text: str) -> list[str]:
+    value = float(text)
+    if value == 0:
+        return []
+    changed = (value + 1, value - 1) if text.endswith(".5") and value < 20 else (value * 1.1, value * 0.9)
+    return [f"{number:g}" if abs(number) < 1e6 else f"{number:.0f}" for number in changed]
+
+
+def _expressions(expr: str) -> t.Iterator[tuple[str, str, str]]:
+    """Yield (kind, what was done, expression)."""
+
+    def put(begin: int, end: int, text: str) -> str:
+        return expr[:begin] + text + expr[end:]
+
+    def shown(begin: int, text: str) -> str:
+        return f"…{' '.join(expr[max(0, begin - 40) : begin].split())} [{text}]"
+
+    for found in _COMPARED.finditer(expr):
+        operator, number = found.groups()
+        yield (
+            "comparison",
+            shown(found.start(), f"{operator} → {_FLIPPED[operator]}"),
+            put(*found.span(1), _FLIPPED[operator]),
+        )
+        # "> 0" inside an expression keeps a division from zero.
+        for other in _numbers(number):
+            yield "threshold", shown(found.start(), f"{number} → {other}"), put(*found.span(2), other)
+    for found in _FACTOR.finditer(expr):
+        group = found.lastindex or 1
+        for other in _numbers(found.group(group)):
+            yield "factor", shown(found.start(), f"{found.group(group)} → {other}"), put(*found.span(group), other)
+    for selector in _SELECTOR.finditer(expr):
+        for found in _MATCHER.finditer(selector.group()):
+            begin = selector.start() + found.start()
+            yield (
+                "matcher",
+                shown(begin, f"without {found.group().strip()}"),
+                put(begin, begin + len(found.group()), ""),
+            )
+    # A word inside quotes is none.
+    bare = re.sub(r'"[^"]*"', lambda quoted: "_" * len(quoted.group()), expr)
+    for found in _WORD.finditer(bare):
+        other = _OTHER[found.group()]
+        yield "operator", shown(found.start(), f"{found.group()} → {other}"), put(*found.span(), other)
+
+
+def _durations(text: str) -> list[str]:
+    number = re.fullmatch(r"(\d+)([smh])", text)
+    if not number:
+        raise ValueError(f"cannot change the duration {text}")
+    seconds = int(number[1]) * _DURATION[number[2]]
+    change = max(15, seconds // 4 // 15 * 15)
+    return [f"{seconds + change}s", f"{seconds - change}s"]
+
+
+def mutants(rules: list[promtool.Rule], names: t.Collection[str] = ()) -> t.Iterator[Mutant]:
+    """Yield every mutant of the rules, or of some."""
+    for number, rule in enumerate(rules):
+        name = promtool.name_of(rule)
+        if (names and name not in names) or _REPEATED.match(name):
+            continue
+        for kind, what, expr in _expressions(rule["expr"]):
+            yield Mutant(number, name, kind, what, {"expr": expr})
+        for key in ("for", "keep_firing_for"):
+            if key in rule:
+                for other in _durations(rule[key]):
+                    yield Mutant(number, name, key, f"{key}: {rule[key]} → {other}", {key: other})
+                yield Mutant(number, name, key, f"without {key}: {rule[key]}", {key: None})
+
+
+def survives(rules: list[promtool.Rule], mutant: Mutant) -> bool:
+    """Whether no case notices the change."""
+    mine = [case for case in CASES if case.rule == mutant.rule]
+    changed = promtool.changed(rules, mutant.number, **mutant.changes)
+    wanted = promtool.needed(changed, [mutant.rule])
+    quick = [case for case in mine if case.alone] or [case for case in mine if case.step == "15s"]
+    rest = [case for case in mine if case not in quick]
+    return not any(cases and promtool.run(wanted, cases) for cases in (quick, rest))
+
+
+def check(rules: list[promtool.Rule], names: t.Collection[str] = ()) -> tuple[dict[str, Counter[str]], list[Mutant]]:
+    """Return the killed mutants of each rule by their kinds, and those that survive."""
+    killed: dict[str, Counter[str]] = {}
+    alive = []
+    found = list(mutants(rules, names))
+    with ThreadPoolExecutor(2) as pool:
+        for mutant, survived in zip(found, pool.map(lambda one: survives(rules, one), found), strict=True):
+            row = killed.setdefault(mutant.rule, Counter())
+            if survived and (mutant.rule, mutant.what) not in EQUIVALENT:
+                alive.append(mutant)
+            else:
+                row["equivalent" if survived else mutant.kind] += 1
+    return killed, alive
+
+
+KINDS = ("threshold", "comparison", "matcher", "operator", "factor", "for", "keep_firing_for", "equivalent")
+
+
+def table(killed: dict[str, Counter[str]], alive: list[Mutant]) -> str:
+    """Return what was found as a text."""
+    lines = [f"{'rule':44}" + "".join(f"{kind:>12.11}" for kind in KINDS) + f"{'survived':>10}"]
+    survivors = Counter(mutant.rule for mutant in alive)
+    for rule, row in killed.items():
+        lines.append(
+            f"{rule:44}" + "".join(f"{row[kind] or '':>12}" for kind in KINDS) + f"{survivors[rule] or '':>10}"
+        )
+    total = sum((row for row in killed.values()), Counter())
+    lines.append(f"{'all':44}" + "".join(f"{total[kind]:>12}" for kind in KINDS) + f"{len(alive):>10}")
+    lines += [f"survives: {mutant.rule}: {mutant.what}" for mutant in alive]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Check the rules as they are rendered by default."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as directory:
+        rendering.render(Path(directory), ["default"])
+        killed, alive = check(promtool.load(Path(directory) / "default"), sys.argv[1:])
+    print(table(killed, alive))
+    print(f"{sum(map(Counter.total, killed.values()))} killed, {len(alive)} survived, {time.monotonic() - began:.0f} s")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
