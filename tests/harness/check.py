@@ -45,6 +45,7 @@ FIRST_GUESS_SECONDS = {
     "images": 10.0,
     "image-tests": 90.0,
     "routing": 90.0,
+    "rules": 90.0,
 }
 IMAGES_COLD_SECONDS = 30 * 60.0
 
@@ -220,18 +221,13 @@ def unit_step() -> Step:
     return pytest_step("unit", "tests/unit")
 
 
-def rules_step() -> Step:
-    report = junit_file("rules")
-    return Step("rules", [RUN, "pytest", "tests/rules", f"--junit-xml={report}"], junit=report)
-
-
 def integration_step() -> Step:
     return pytest_step("integration", "tests/integration")
 
 
 def image_steps() -> list[Step]:
     """What needs the test images, or their tools, and no target."""
-    folders = {"image-tests": "images", "routing": "routing"}
+    folders = {"image-tests": "images", "routing": "routing", "rules": "rules"}
     return [pytest_step(name, f"tests/{folder}") for name, folder in folders.items()]
 
 
@@ -270,7 +266,7 @@ def everything() -> tuple[list[Step], bool]:
     setup = Step("setup", [str(HARNESS / "setup.sh")])
     engine = Step("engine", [str(HARNESS / "engine.sh")])
     images = Step("images", [RUN, "python", str(IMAGES), "seed"])
-    checks = [*lint_steps(), unit_step(), rules_step(), integration_step()]
+    checks = [*lint_steps(), unit_step(), integration_step()]
     known = known_durations()
     names = scenario_names()
     scenarios = sum(expected(Step(f"molecule {name}", []), known) for name in names)
@@ -316,7 +312,7 @@ def main() -> None:
         steps = {
             "lint": lint_steps,
             "unit": lambda: [unit_step()],
-            "rules": lambda: [rules_step()],
+            "rules": lambda: [pytest_step("rules", "tests/rules")],
             "integration": lambda: [integration_step()],
             "molecule": lambda: scenario_steps(names or scenario_names()),
         }[what]()

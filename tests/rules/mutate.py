@@ -118,28 +118,47 @@ def mutants(rules: list[promtool.Rule], names: t.Collection[str] = ()) -> t.Iter
                 yield Mutant(number, name, key, f"without {key}: {rule[key]}", {key: None})
 
 
-def survives(rules: list[promtool.Rule], mutant: Mutant) -> bool:
-    """Whether no case notices the change."""
-    mine = [case for case in CASES if case.rule == mutant.rule]
-    changed = promtool.changed(rules, mutant.number, **mutant.changes)
-    wanted = promtool.needed(changed, [mutant.rule])
-    quick = [case for case in mine if case.alone] or [case for case in mine if case.step == "15s"]
-    rest = [case for case in mine if case not in quick]
-    return not any(cases and promtool.run(wanted, cases) for cases in (quick, rest))
+def _survivors(rules: list[promtool.Rule], name: str, mine: list[Mutant]) -> list[Mutant]:
+    """Return the mutants of one rule that no case notices."""
+    key = "alert" if "alert" in rules[mine[0].number] else "record"
+    variants, aliases = {}, {}
+    for count, mutant in enumerate(mine):
+        alias = f"{name}__m{count}"
+        aliases[alias] = mutant
+        variants[alias] = [
+            {
+                **{
+                    k: v
+                    for k, v in (rule | (mutant.changes if number == mutant.number else {})).items()
+                    if v is not None
+                },
+                key: alias,
+            }
+            for number, rule in enumerate(rules)
+            if promtool.name_of(rule) == name
+        ]
+    dead = promtool.noticed(rules, name, variants, [case for case in CASES if case.rule == name])
+    return [mutant for alias, mutant in aliases.items() if alias not in dead]
 
 
 def check(rules: list[promtool.Rule], names: t.Collection[str] = ()) -> tuple[dict[str, Counter[str]], list[Mutant]]:
     """Return the killed mutants of each rule by their kinds, and those that survive."""
+    by_rule: dict[str, list[Mutant]] = {}
+    for mutant in mutants(rules, names):
+        by_rule.setdefault(mutant.rule, []).append(mutant)
     killed: dict[str, Counter[str]] = {}
     alive = []
-    found = list(mutants(rules, names))
     with ThreadPoolExecutor(2) as pool:
-        for mutant, survived in zip(found, pool.map(lambda one: survives(rules, one), found), strict=True):
-            row = killed.setdefault(mutant.rule, Counter())
-            if survived and (mutant.rule, mutant.what) not in EQUIVALENT:
-                alive.append(mutant)
-            else:
-                row["equivalent" if survived else mutant.kind] += 1
+        results = pool.map(lambda item: _survivors(rules, *item), by_rule.items())
+        for (name, mine), survivors in zip(by_rule.items(), results, strict=True):
+            row = killed.setdefault(name, Counter())
+            for mutant in mine:
+                if mutant not in survivors:
+                    row[mutant.kind] += 1
+                elif (name, mutant.what) in EQUIVALENT:
+                    row["equivalent"] += 1
+                else:
+                    alive.append(mutant)
     return killed, alive
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import re
@@ -81,12 +80,11 @@ def _series(text: str) -> list[dict[str, str]]:
     return found
 
 
-def _group(case: Case, alert: str, expected: t.Callable[[bool], bool]) -> dict[str, t.Any]:
+def _checks(case: Case, alert: str, fires: str, silent: str) -> list[dict[str, t.Any]]:
     matchers = f'alertname="{alert}", alertstate="firing"' + (f", {case.labels}" if case.labels else "")
     checks = []
-    for moments, fires in ((case.fires, True), (case.silent, False)):
+    for moments, count in ((fires, case.count), (silent, 0)):
         for moment in moments.split():
-            count = case.count if expected(fires) else 0
             checks.append(
                 {
                     "expr": f"count(ALERTS{{{matchers}}}) or vector(0)",
@@ -94,65 +92,89 @@ def _group(case: Case, alert: str, expected: t.Callable[[bool], bool]) -> dict[s
                     "exp_samples": [{"labels": "{}", "value": count}],
                 }
             )
-    for expression, moments_of in case.values.items():
-        for moment, samples in moments_of.items():
-            checks.append(
-                {
-                    "expr": expression,
-                    "eval_time": moment,
-                    "exp_samples": [{"labels": labels, "value": value} for labels, value in samples.items()],
-                }
-            )
-    return {"name": case.name, "interval": case.step, "input_series": _series(case.series), "promql_expr_test": checks}
+    return checks
 
 
-def run(rules: list[Rule], cases: t.Iterable[Case], naive: bool = False) -> str:
-    """Run cases against rules; return what promtool complains about, nothing when all is as it should be.
+def _values(case: Case, name: str) -> list[dict[str, t.Any]]:
+    return [
+        {
+            "expr": re.sub(rf"(?<![\w:]){re.escape(case.rule)}(?![\w:])", name, expression),
+            "eval_time": moment,
+            "exp_samples": [{"labels": labels, "value": value} for labels, value in samples.items()],
+        }
+        for expression, moments in case.values.items()
+        for moment, samples in moments.items()
+    ]
 
-    :param naive: run the naive rules instead; then it is right when they are wrong.
-    """
-    cases = list(cases)
+
+def _test(rules: list[Rule], step: str, groups: list[tuple[Case, list[dict[str, t.Any]]]]) -> str:
+    content = [{key: value for key, value in rule.items() if key != "annotations"} for rule in rules]
+    tests = [
+        {"name": case.name, "interval": step, "input_series": _series(case.series), "promql_expr_test": checks}
+        for case, checks in groups
+    ]
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        (folder / "rules.json").write_text(json.dumps({"groups": [{"name": "tested", "rules": content}]}))
+        test = {"rule_files": ["rules.json"], "evaluation_interval": step, "tests": tests}
+        (folder / "test.json").write_text(json.dumps(test))
+        command = [str(PROMTOOL), "test", "rules", str(folder / "test.json")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+def _kinds(cases: t.Iterable[Case]) -> list[tuple[str, bool, list[Case]]]:
+    """Return the cases that can be run together, with their step and whether they are alone."""
+    found: dict[tuple[str, bool], list[Case]] = {}
+    for case in cases:
+        found.setdefault((case.step, case.alone), []).append(case)
+    return [(*key, mine) for key, mine in sorted(found.items(), key=lambda item: (not item[0][1], item[0][0]))]
+
+
+def run(rules: list[Rule], cases: t.Iterable[Case]) -> str:
+    """Run cases against rules; return what promtool complains about, nothing when all is as it should be."""
     problems = ""
-    for step, alone in sorted({(case.step, case.alone) for case in cases}):
-        mine = [case for case in cases if (case.step, case.alone) == (step, alone)]
-        content = [
-            {key: value for key, value in rule.items() if key != "annotations"}
-            for rule in rules
-            if not alone or name_of(rule) in {case.rule for case in mine}
-        ]
-        groups = []
-        for number, case in enumerate(mine):
-            if naive:
-                rule = {"alert": f"Naive{number}", "expr": case.naive}
-                content.append({**rule, "for": case.naive_for} if case.naive_for else rule)
-                wrong = Case(**{**vars(case), "fires": case.fires if not case.naive_fires else "", "values": {}})
-                if case.naive_fires:
-                    wrong = Case(**{**vars(wrong), "silent": case.silent.split()[0]})
-                else:
-                    wrong = Case(**{**vars(wrong), "silent": "", "fires": case.fires.split()[0]})
-                groups.append(_group(wrong, f"Naive{number}", lambda fires: not fires))
-            else:
-                groups.append(_group(case, case.rule, lambda fires: fires))
-        with tempfile.TemporaryDirectory() as directory:
-            folder = Path(directory)
-            (folder / "rules.json").write_text(json.dumps({"groups": [{"name": "tested", "rules": content}]}))
-            test = {"rule_files": ["rules.json"], "evaluation_interval": step, "tests": groups}
-            (folder / "test.json").write_text(json.dumps(test))
-            done = subprocess.run(
-                [str(PROMTOOL), "test", "rules", str(folder / "test.json")], capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                problems += done.stdout + done.stderr
+    for step, alone, mine in _kinds(cases):
+        names = {case.rule for case in mine}
+        wanted = [rule for rule in rules if name_of(rule) in names] if alone else needed(rules, names)
+        groups = [(c, _checks(c, c.rule, c.fires, c.silent) + _values(c, c.rule)) for c in mine]
+        problems += _test(wanted, step, groups)
     return problems
 
 
-def changed(rules: list[Rule], number: int, **changes: t.Any) -> list[Rule]:
-    """Return a copy of the rules with one of them changed; None removes a key."""
-    copied = copy.deepcopy(rules)
-    for key, value in changes.items():
-        key = key.rstrip("_")
-        if value is None:
-            copied[number].pop(key, None)
-        else:
-            copied[number][key] = value
-    return copied
+def run_naive(case: Case) -> str:
+    """Run a trap's naive rule; return what is wrong where it is right after all."""
+    rule = {"alert": "Naive", "expr": case.naive} | ({"for": case.naive_for} if case.naive_for else {})
+    if case.naive_fires:
+        checks = _checks(case, "Naive", case.silent.split()[0], "")
+    else:
+        checks = _checks(case, "Naive", "", case.fires.split()[0])
+    for check in checks:
+        check["expr"] = 'count(ALERTS{alertname="Naive", alertstate="firing"}) or vector(0)'
+    return _test([rule], case.step, [(case, checks)])
+
+
+def noticed(rules: list[Rule], name: str, variants: dict[str, list[Rule]], cases: t.Iterable[Case]) -> set[str]:
+    """Return those variants of a rule for which some case does not hold. All are run at once, under other names.
+
+    :param variants: another name, which ends in two underscores, m and a number, to the rules that have it.
+    """
+    alive = dict(variants)
+    for step, alone, mine in _kinds(cases):
+        # Where a variant cannot be evaluated, promtool gives up before it asks: that one is out, and again.
+        while alive:
+            others = [] if alone else [rule for rule in needed(rules, [name]) if name_of(rule) != name]
+            content = others + [rule for variant in alive.values() for rule in variant]
+            groups = [
+                (c, [check for alias in alive for check in _checks(c, alias, c.fires, c.silent) + _values(c, alias)])
+                for c in mine
+            ]
+            said = _test(content, step, groups)
+            found = {alias for alias in re.findall(r"[\w:]+__m\d+", said) if alias in alive}
+            if said and not found:
+                raise AssertionError(said[:3000])
+            for alias in found:
+                del alive[alias]
+            if not re.search(r"err: |could not parse", said):
+                break
+    return set(variants) - set(alive)

@@ -39,20 +39,20 @@ def test_promtool_takes_the_rules_and_its_linter_has_nothing_to_say(trees: Path,
     files = sorted(map(str, (trees / variant / "rules").glob("*.yml")))
     command = [str(promtool.PROMTOOL), "check", "rules", "--lint=all", "--lint-fatal", *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert len(files) == 6
+    assert len(files) >= 6
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_says_what_it_must_when_it_must(rules: list[promtool.Rule], name: str) -> None:
     mine = [case for case in cases.CASES if case.rule == name]
-    problems = promtool.run(promtool.needed(rules, [name]), mine)
+    problems = promtool.run(rules, mine)
     assert not problems, problems
 
 
 @pytest.mark.parametrize("trap", TRAPS, ids=[case.name for case in TRAPS])
 def test_the_naive_rule_is_wrong_in_the_trap(trap: promtool.Case) -> None:
-    problems = promtool.run([], [trap], naive=True)
+    problems = promtool.run_naive(trap)
     assert not problems, f"the naive rule is right here, so this is no trap: {problems}"
 
 
