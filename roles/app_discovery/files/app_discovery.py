@@ -18,6 +18,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -703,6 +704,9 @@ def main() -> None:
         sys.exit(f"{path}: {error}")
     if options == ["--check"]:
         return
+    # As the first process of its container it would not hear the signal at all, and be killed after half a minute.
+    # There is nothing to finish: the state is whole at any time.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     server, discovery = serve(settings)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     say(f"listening on {settings.address}:{settings.port}")

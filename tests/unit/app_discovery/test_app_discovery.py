@@ -634,6 +634,22 @@ def test_a_configuration_is_checked_before_it_is_run(platform: Platform, change:
     assert words in done.stderr
 
 
+def test_it_runs_in_turns_and_ends_when_it_is_told_to(platform: Platform) -> None:
+    platform.allocate(("shop", "main", platform.web_port))
+    platform.app = (200, b"x 1\n")
+    state = Path(str(platform.settings["state_file"]))
+    path = state.with_name("config.json")
+    path.write_text(json.dumps({**platform.settings, "refresh_seconds": 1.0}))
+    with subprocess.Popen([sys.executable, SOURCE, path], stderr=subprocess.PIPE) as process:
+        ends = time.monotonic() + 20
+        while not (state.exists() and json.loads(state.read_text())["apps"][0]["metrics"]):
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        process.terminate()
+        # Not -15: the first process of a container does not get a signal that it has no answer to.
+        assert process.wait(timeout=5) == 0
+
+
 # Over HTTP.
 
 
