@@ -242,7 +242,8 @@ def test_the_engine_has_the_image_as_it_is_described(name):
 @pytest.mark.parametrize("name", [name for name, entry in CATALOGUE.items() if entry.get("role")])
 def test_the_program_says_the_version_of_its_tag(name):
     told = {"docker_proxy": ("-v",)}.get(CATALOGUE[name]["role"], ("--version",))
-    program = ["/usr/share/grafana/bin/grafana"] if name == "grafana" else CATALOGUE[name]["entrypoint"][:1]
+    entry = CATALOGUE[name]
+    program = ["/usr/share/grafana/bin/grafana"] if name == "grafana" else (entry["entrypoint"] or entry["cmd"])[:1]
     text = docker("run", "--rm", "--network=none", f"--entrypoint={program[0]}", image(name), *told)
     assert image(name).rsplit(":", 1)[-1].removeprefix("v") in text
 
@@ -382,6 +383,12 @@ def test_mongodb_exporter_tells_whether_the_database_is_up(start):
 def test_haproxy_serves_as_the_public_image_does(start):
     proxy = start("haproxy", 2375, files={"/usr/local/etc/haproxy/haproxy.cfg": HAPROXY})
     assert proxy.wait(lambda: proxy.get("/")) == "hello"
+
+
+def test_python_has_what_app_discovery_needs_and_runs_as_anybody():
+    modules = "import concurrent.futures, http.client, http.server, json, signal, socket; print('here')"
+    words = ("run", "--rm", "--network=none", "--read-only", "--user=59810:59810", image("python"))
+    assert docker(*words, "python3", "-c", modules) == "here"
 
 
 def test_the_simulator_starts(start):
