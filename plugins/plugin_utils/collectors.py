@@ -13,8 +13,8 @@ from . import log_sources as sources_
 Options = dict[str, t.Any]
 
 DOCKER_SOCKET = "unix:///run/docker-proxy/docker.sock"
-# A file that is copied and truncated loses what was not read yet: a file that grows is looked at often.
-FILE_WATCH = {"min_poll_frequency": "25ms", "max_poll_frequency": "250ms"}
+# A file that is copied and truncated loses what was not read yet: files are looked at often.
+FILE_WATCH = {"min_poll_frequency": "25ms", "max_poll_frequency": "25ms"}
 _JOURNAL = "/var/log/journal"
 
 
