@@ -206,7 +206,7 @@ def start(data: Path) -> None:
     command += ["--volume", f"{data}:/data", "--volume", f"{data.parent}/prometheus.yml:/p.yml:ro", image]
     command += ["--config.file=/p.yml", "--storage.tsdb.path=/data", "--storage.tsdb.retention.time=90d"]
     subprocess.run([*command, f"--web.listen-address=127.0.0.1:{PORT}"], check=True, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 300
     while not _ready():
         if time.monotonic() > deadline:
             sys.exit("Prometheus did not become ready")
