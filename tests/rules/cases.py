@@ -190,9 +190,10 @@ for metric in (
     case(
         "PrometheusStorageTrouble",
         metric,
-        f'prometheus_tsdb_{metric}_total{{job="prometheus",instance="a:1",host="a"}}  0x20 1x400',
-        fires="5m15s 1h",
-        silent="5m 1h6m",
+        f'prometheus_tsdb_{metric}_total{{job="prometheus",instance="a:1",host="a"}}  0x5 1x100',
+        step="1m",
+        fires="6m 1h4m",
+        silent="5m 1h5m",
         labels='severity="warning", team="infrastructure"',
     )
 
@@ -525,8 +526,8 @@ case(
 )
 case(
     "SlowDeployments",
-    "one of 59 s, one of 299 s and one of 680 s, a build without the bucket",
-    f"{BUCKET % '60.0'}  5x40 6x80\n{BUCKET % '300.0'}  9x40 11x80\n{BUCKET % '+Inf'}  10x40 13x80\n{SUM}  3000x40 4038x80",
+    "one of 59 s, one of 299 s and one of 605 s, a build without the bucket",
+    f"{BUCKET % '60.0'}  5x40 6x80\n{BUCKET % '300.0'}  9x40 11x80\n{BUCKET % '+Inf'}  10x40 13x80\n{SUM}  3000x40 3963x80",
     fires="10m15s",
 )
 case(
@@ -626,48 +627,48 @@ for alert, limit, severity, hold, keep in (
     )
 for title, begin, pace, moments in (
     # At three hours 38.8 % are left, which last 22.7 hours.
-    ("full within a day, seen for three hours", 43930, 28.5, {"fires": "3h30m", "silent": "3h29m"}),
+    ("full within a day, seen for three hours", 43930, 28.5, {"fires": "3h30m", "silent": "3h25m"}),
     ("full within 26 hours", 43200, 24, {"silent": "3h30m 4h15m"}),
     ("more than 40 % free", 50000, 36, {"silent": "3h30m 4h"}),
 ):
     case(
         "DiskFillingUp",
         title,
-        f"{SIZE}  100000x900\n{AVAIL}  {begin}-{pace}x900",
-        step="1m",
+        f"{SIZE}  100000x180\n{AVAIL}  {begin}-{5 * pace}x180",
+        step="5m",
         labels='host="a", mountpoint="/", severity="warning", team="infrastructure"',
         **moments,
     )
 case(
     "DiskFillingUp",
     "is over half an hour after an hour without growth",
-    f"{SIZE}  100000x900\n{AVAIL}  43930-28.5x300 35380x600",
-    step="1m",
-    fires="6h 6h28m",
-    silent="6h31m",
+    f"{SIZE}  100000x180\n{AVAIL}  43930-142.5x60 35380x120",
+    step="5m",
+    fires="6h 6h20m",
+    silent="6h30m",
     naive="predict_linear(node_filesystem_avail_bytes[6h], 86400) < 0",
     naive_fires=True,
 )
 case(
     "DiskFillingUp",
     "read only",
-    f"{SIZE}  100000x900\n{AVAIL}  43930-28.5x900\n{READONLY}  1x900",
-    step="1m",
+    f"{SIZE}  100000x180\n{AVAIL}  43930-142.5x180\n{READONLY}  1x180",
+    step="5m",
     silent="4h",
 )
-case("DiskFillingUp", "size 0", f"{SIZE}  0x900\n{AVAIL}  43930-28.5x900", step="1m", silent="4h")
+case("DiskFillingUp", "size 0", f"{SIZE}  0x180\n{AVAIL}  43930-142.5x180", step="5m", silent="4h")
 case(
     "DiskFillingUp",
     "a file system of memory",
-    f"{SIZE}  100000x900\n{AVAIL}  43930-28.5x900".replace("ext4", "tmpfs"),
-    step="1m",
+    f"{SIZE}  100000x180\n{AVAIL}  43930-142.5x180".replace("ext4", "tmpfs"),
+    step="5m",
     silent="4h",
 )
 case(
     "DiskFillingUp",
     "a new disk that gets its first files",
-    f"{SIZE}  100000x900\n{AVAIL}  39500-1000x10 29500-1x800",
-    step="1m",
+    f"{SIZE}  100000x180\n{AVAIL}  39500-5000x2 29500-5x160",
+    step="5m",
     silent="10m 1h 2h",
     naive="predict_linear(node_filesystem_avail_bytes[6h], 86400) < 0",
     naive_fires=True,
@@ -841,8 +842,8 @@ case(
     "AppHighErrorRate",
     "10.5 % for five minutes, and over when it ends",
     requests("0+895x120 107400+1000x80", "0+105x120 12600x80"),
-    fires="5m15s 32m",
-    silent="5m 40m",
+    fires="5m15s 32m15s",
+    silent="5m 32m30s",
     labels='app="shop-main", project="shop", severity="warning", team="applications"',
 )
 case("AppHighErrorRate", "9.5 %", requests("0+905x120", "0+95x120"), silent="10m 20m")
@@ -1166,34 +1167,28 @@ for window, step in STEPS.items():
     samples = 20 if window == "5m" else 40
     moment = {"30d": "720h"}.get(window, window)
     half = samples // 2
-    grow = f"{TOTAL}  40x{half} 44x{samples}\n{GOOD}  38x{half} 41x{samples}"
-    record(
-        f"deployment:failures:increase{window}",
-        "one of four, older build",
-        grow,
-        {HOST: 1},
-        at=moment,
-        step=step,
-        tolerance=0.2,
-    )
-    record(
-        f"deployment:failures:increase{window}",
-        "one of four, newer build",
-        f"{grow}\n{BAD}  2x{half} 3x{samples}",
-        {HOST: 1},
-        at=moment,
-        step=step,
-        tolerance=0.2,
-    )
-    record(f"deployment:success:ratio{window}", "three of four", grow, {HOST: 0.75}, at=moment, step=step)
-    record(
-        f"deployment:success:ratio{window}",
-        "no deployment, no ratio",
-        f"{TOTAL}  40x{2 * samples}\n{GOOD}  38x{2 * samples}",
-        {},
-        at=moment,
-        step=step,
-    )
+    here = f"up{{{API}}}  1x{samples}"
+    grow = f"{TOTAL}  40x{half} 44x{samples}\n{GOOD}  38x{half} 40x{samples}\n{here}"
+    bad = f"{BAD}  2x{half} 4x{samples}"
+    born = f"{TOTAL}  _x{half} 3x{samples}\n{GOOD}  _x{half} 1x{samples}"
+    for title, series, failures, ratio in (
+        ("two of four, older build", grow, {HOST: 2}, {HOST: 0.5}),
+        ("two of four, newer build", f"{grow}\n{bad}", {HOST: 2}, {HOST: 0.5}),
+        ("two, and nothing but their counter", f"{bad}\n{here}", {HOST: 2}, {}),
+        ("no deployment, no ratio", f"{TOTAL}  40x{samples}\n{GOOD}  38x{samples}\n{here}", {HOST: 0}, {}),
+        ("born with two of three, older build", f"{born}\n{here}", {HOST: 2}, {HOST: 1 / 3}),
+        ("born with two, newer build", f"{BAD}  _x{half} 2x{samples}\n{here}", {HOST: 2}, {}),
+        ("old ones after an outage", f"{born}\nup{{{API}}}  0x{half} 1x{samples}", {HOST: 0}, {}),
+        (
+            "old ones after an outage, newer build",
+            f"{BAD}  _x{half} 2x{samples}\nup{{{API}}}  0x{half} 1x{samples}",
+            {HOST: 0},
+            {},
+        ),
+    ):
+        record(f"deployment:failures:increase{window}", title, series, failures, at=moment, step=step, tolerance=0.5)
+        ratio = {labels: round(value, 1) for labels, value in ratio.items()}
+        record(f"deployment:success:ratio{window}", title, series, ratio, at=moment, step=step, tolerance=0.1)
     if window == "10m":
         continue
     up = f"{PROBE}  1x{half} 0x{samples}"
@@ -1247,6 +1242,7 @@ record(
     "2 ms",
     f"{LATENCY}  0+30000x60\n{OPS}  0+15x60",
     {'{host="a", op_type="reads"}': 0.002},
+    tolerance=0.0001,
 )
 record("mongodb:op_latency_seconds:avg5m", "idle", f"{LATENCY}  5x60\n{OPS}  5x60", {})
 record("app:http_requests:rate5m", "of all kinds", requests("0+15x60", "0+15x60"), {SHOP: 2})
@@ -1264,7 +1260,7 @@ TIMES = 'http_request_duration_seconds_bucket{job="%s",le="%s",' + APP + "}"
 record(
     "app:http_request_duration_seconds:p95_5m",
     "95 of 100 within 0.1 s",
-    f"{TIMES % ('app-metrics', '0.1')}  0+95x60\n{TIMES % ('app-metrics', '+Inf')}  0+100x60\n{TIMES % ('own', '+Inf')}  0+900x60",
+    f"{TIMES % ('app-metrics', '0.1')}  0+95x60\n{TIMES % ('app-metrics', '+Inf')}  0+100x60\n{TIMES % ('own', '5')}  0+900x60\n{TIMES % ('own', '+Inf')}  0+900x60",
     {SHOP: 0.1},
 )
 record(
@@ -1281,6 +1277,23 @@ for window, moment in (("15m", "15m"), ("1d", "20m")):
         f"{RESTARTS}  1x30 2x60\n{INFO}  1x90\n{STARTED % ('shop-main-deploy', 'x')}  10x30 400x5 500x60\n"
         f"{STARTED % ('mongo', 'x')}  10x30 400x60\n{STARTED % ('', 'x')}  10x30 400x60",
         {"{" + APP + ', container="shop-main-deploy"}': 2, '{host="a", container="mongo"}': 1},
+        at=moment,
+        tolerance=0.1,
+    )
+    record(
+        f"container:restarts_seen:increase{window}",
+        "whichever saw more",
+        f"{RESTARTS}  1x30 2x60\n{STARTED % ('shop-main-deploy', 'x')}  10x30 400x5 500x60\n"
+        f"{STARTED % ('', 'x')}  10x30 400x60",
+        {'{host="a", container="shop-main-deploy", app="shop-main"}': 2},
+        at=moment,
+        tolerance=0.1,
+    )
+    record(
+        f"container:restarts_seen:increase{window}",
+        "by the engine alone",
+        f"{RESTARTS}  1x30 3x60",
+        {'{host="a", container="shop-main-deploy", app="shop-main"}': 2},
         at=moment,
         tolerance=0.1,
     )
@@ -1368,6 +1381,13 @@ case(
     INCIDENTS,
     step="1m",
     values={"count_over_time(alert:short[3h])": {"2h": {CRITICAL: 1}}},
+)
+case(
+    "alert:short",
+    "five minutes are not short",
+    f"{DOWN}  _x5 1x4 stale _x40",
+    step="1m",
+    values={"count_over_time(alert:short[1h])": {"40m": {}}},
 )
 SUPPRESSED = 'alertmanager_alerts{job="alertmanager",state="%s"}'
 record("alerts:unanswered:count", "nobody has acted", f"{DOWN}  1x60", {"{}": 1})
