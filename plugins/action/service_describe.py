@@ -43,6 +43,7 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "watched": _STRINGS,
     "data_target": {"type": "str"},
     "directories": _STRINGS,
+    "units": _STRINGS,
     "ready": {"type": "dict", "default": {}},
     "check": {"type": "dict"},
     "reload": {"type": "dict"},
@@ -175,13 +176,14 @@ class ActionModule(ActionBase):
     def _service(self, name: str, arguments: dict[str, t.Any], contents: dict[str, bytes]) -> plan.Service:
         address, port = self._of_role(name, "bind_address", ""), self._of_role(name, "port")
         ready = dict(arguments["ready"])
-        if "socket" not in ready:
+        if ready and "socket" not in ready:
             ready.update(address=address, port=int(port))
         secret = set(arguments["secrets"]) | set(self._own_secrets(arguments))
         return {
             "name": name,
             "state": self._of_role(name, "state", "present"),
-            "image": self._image(name),
+            # Units of the host need no container.
+            "image": "" if arguments["units"] else self._image(name),
             "command": arguments["command"] + list(self._of_role(name, "extra_arguments", [])),
             "entrypoint": arguments["entrypoint"],
             "env": {**_texts(arguments["environment"]), **_texts(self._of_role(name, "extra_environment", {}))},
@@ -204,6 +206,7 @@ class ActionModule(ActionBase):
             "data_target": arguments["data_target"],
             "data_dir": os.path.join(self._value("monitoring_data_dir"), name),
             "directories": arguments["directories"],
+            "units": arguments["units"],
             "files": {
                 path: {
                     "sha256": hashlib.sha256(data).hexdigest(),

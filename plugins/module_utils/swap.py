@@ -11,7 +11,7 @@ import stat
 import time
 import typing as t
 
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import container, probe, tree
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import container, probe, tree, units
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
 
 _RELOAD_SECONDS = 30.0
@@ -78,7 +78,7 @@ class Swap:
             user, group = (int(number) for number in self.service["user"].split(":"))
             tree.make_directory(os.path.dirname(self.service["data_dir"]), 0, 0, 0o755)
             tree.make_directory(self.service["data_dir"], user, group, tree.DIRECTORY_MODE)
-        if self.service["config_target"] and self.action != "remove":
+        if (self.service["config_target"] or self.service["units"]) and self.action != "remove":
             tree.make_directory(os.path.dirname(self.service["config_dir"]), 0, 0, 0o755)
             tree.make_directory(self.service["config_dir"], 0, self.group, tree.DIRECTORY_MODE)
 
@@ -92,8 +92,10 @@ class Swap:
                     pass
             getattr(self, f"_{self.action}")()
         except Exception as error:  # whatever it was, the former state has to come back
-            outcome["error"] = str(error) if isinstance(error, (EngineError, OSError, SwapError)) else repr(error)
-            outcome["log"] = self.engine.logs(self.name, _LOG_LINES)
+            outcome["error"] = (
+                str(error) if isinstance(error, (EngineError, OSError, SwapError, units.UnitError)) else repr(error)
+            )
+            outcome["log"] = "" if self.service["units"] else self.engine.logs(self.name, _LOG_LINES)
             try:
                 outcome["restored"] = self._restore()
             except Exception as trouble:
@@ -163,7 +165,15 @@ class Swap:
         self._away(change)
         self.engine.remove(former)
 
+    def _units(self) -> None:
+        self._put_files()
+        units.put(self.service["units"], os.path.join(self.service["config_dir"], units.DIRECTORY))
+
     def _remove(self) -> None:
+        if self.service["units"]:
+            units.remove(self.service["units"])
+            tree.clear(self.service["config_dir"], self.service["keep"])
+            return
         if self.engine.container(self.name):
             self.engine.stop(self.name, self.service["stop_timeout"])
         self.engine.remove(self.name)
@@ -237,6 +247,12 @@ class Swap:
     def _restore(self) -> str:
         """Put the former files and container back and tell in a sentence how that went."""
         self._restore_files()
+        if self.service["units"]:
+            directory = os.path.join(self.service["config_dir"], units.DIRECTORY)
+            there = [unit for unit in self.service["units"] if os.path.exists(os.path.join(directory, unit))]
+            units.remove([unit for unit in self.service["units"] if unit not in there])
+            units.put(there, directory)
+            return "the former units are in force again" if there else "there were no former units to put back"
         former = container.leftover(self.name)
         if self.action in ("create", "recreate"):
             if self.engine.container(former) is None:

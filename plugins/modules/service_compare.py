@@ -85,11 +85,12 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import container, probe, tree
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import container, probe, tree, units
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
 
 NONE, FILES, RELOAD, WAIT = "none", "files", "reload", "wait"
 RESTART, START, RECREATE, CREATE, REMOVE = "restart", "start", "recreate", "create", "remove"
+UNITS = "units"
 
 
 def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -98,6 +99,8 @@ def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[st
     :param engine: C(None) where the host has no engine yet: then nothing can be running.
     :returns: C(action), C(reasons) (sentences), C(files) (see C(tree.compare)) and C(image) (whether it is there).
     """
+    if service["units"]:
+        return compare_units(service)
     actual = engine.container(service["name"]) if engine else None
     if service["state"] == "absent":
         former = engine.container(container.leftover(service["name"])) if engine else None
@@ -138,6 +141,18 @@ def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[st
         return decide(FILES)
     problem = probe.ready(service["ready"]) if service["ready"] else ""
     return decide(WAIT, problem) if problem else decide(NONE)
+
+
+def compare_units(service: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Decide what has to happen to units of the host, which have files and systemd, and no container."""
+    if service["state"] == "absent":
+        there = tree.ours(service["config_dir"], service["keep"]) or units.linked(service["units"])
+        return _decision(REMOVE if there else NONE, ["it is not wanted here"] if there else [])
+    files = tree.compare(service["config_dir"], service["files"], (0, 0), service["keep"])
+    reasons = [f"{path}: {how}" for how, paths in files.items() for path in paths]  # type: ignore[attr-defined]
+    reasons += [f"{path}: missing" for path in service["directories"] if not os.path.isdir(path)]
+    reasons += units.differences(service["units"], os.path.join(service["config_dir"], units.DIRECTORY))
+    return _decision(UNITS if reasons else NONE, reasons, files)
 
 
 def refusals(

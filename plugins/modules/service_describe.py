@@ -73,6 +73,13 @@ options:
     type: list
     elements: str
     default: []
+  units:
+    description:
+      - Units of systemd that the tree has in C(units/), for what is no container. They are linked into systemd, and the
+        timers among them are started. There is no image, container, check and readiness then.
+    type: list
+    elements: str
+    default: []
   stop_timeout:
     description: Seconds that the program may take to end.
     type: int

@@ -50,6 +50,7 @@ def describe() -> Callable[..., dict[str, t.Any]]:
             "data_target": "/data",
             "data_dir": "/srv/data/probe",
             "directories": [],
+            "units": [],
             "files": {},
             "keep": [],
             "watched": [],

@@ -13,7 +13,10 @@ import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 ROLES = CHECKOUT / "roles"
-SERVICES = sorted(path.parent.parent.name for path in ROLES.glob("*/tasks/describe.yml"))
+# What is described and applied like a service and is no container: units of the host.
+HOST_ROLES = ["maintenance"]
+DESCRIBED = sorted(path.parent.parent.name for path in ROLES.glob("*/tasks/describe.yml"))
+SERVICES = [role for role in DESCRIBED if role not in HOST_ROLES]
 ALL = sorted(path.parent.parent.name for path in ROLES.glob("*/defaults/main.yml"))
 PORTS = {
     "node_exporter": 9100,
@@ -159,9 +162,9 @@ def test_the_site_describes_every_service() -> None:
     play = load(CHECKOUT / "playbooks/site.yml")[0]
     roles = [task["ansible.builtin.import_role"] for task in play["tasks"]]
     described = [role["name"].rsplit(".", 1)[1] for role in roles if role["tasks_from"] == "describe"]
-    assert sorted(described) == SERVICES
-    assert roles[len(SERVICES)]["tasks_from"] == "apply"
-    afterwards = [role["name"].rsplit(".", 1)[1] for role in roles[len(SERVICES) + 1 :]]
+    assert sorted(described) == DESCRIBED
+    assert roles[len(DESCRIBED)]["tasks_from"] == "apply"
+    afterwards = [role["name"].rsplit(".", 1)[1] for role in roles[len(DESCRIBED) + 1 :]]
     assert afterwards == list(AFTERWARDS)
 
 

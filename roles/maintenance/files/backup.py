@@ -1,0 +1,406 @@
+# Copyright: nekocheik and contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Make one backup of the stack on this host, while it runs.
+
+Usage: backup.py SETTINGS [--check]    prints one JSON object; the exit code is 0 when the backup is whole and copied.
+
+Each service is asked for its own kind of snapshot (see the functions _stage_*). Files that are never changed are
+linked, not copied, into a staging directory, so that the disk has to take little more than the archive.
+"""
+
+from __future__ import annotations
+
+import sys
+
+# Nothing is to be left beside the programs: their directory is compared with what belongs there.
+sys.dont_write_bytecode = True
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import time
+import typing as t
+import urllib.error
+import urllib.request
+
+import archive
+from engine import Engine, EngineError
+
+_NAME = re.compile(r"monitoring-.+-(\d{8}T\d{6}Z)\.tar\.gz(\.age)?")
+_FLUSH_SECONDS = 20.0
+_COPY_SECONDS = 6 * 3600
+
+
+class BackupError(Exception):
+    """No backup was made, or not a whole one."""
+
+
+class Settings(t.TypedDict):
+    """What the role writes for this program."""
+
+    host: str
+    data_dir: str
+    config_dir: str
+    backup_dir: str
+    services: dict[str, dict[str, t.Any]]
+    min_free: int
+    compression: int
+    recipients: list[str]
+    copies: list[str]
+    keep_count: int
+    keep_days: float
+
+
+@contextlib.contextmanager
+def locked(directory: str) -> t.Iterator[None]:
+    """Keep backups and restores of this host from running at the same time."""
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    with open(os.path.join(directory, ".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BackupError("another backup or restore is running on this host") from error
+        yield
+
+
+def ask(service: dict[str, t.Any], path: str, method: str = "GET", timeout: float = 60) -> bytes:
+    """Ask a service and return its answer.
+
+    :raises BackupError: when it does not answer, or refuses.
+    """
+    url = f"http://{service['address']}:{service['port']}{path}"
+    request = urllib.request.Request(url, method=method, data=b"" if method == "POST" else None)
+    try:
+        # The stack is on this host: a proxy of the environment has nothing to do with it.
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout) as answer:
+            return t.cast("bytes", answer.read())
+    except urllib.error.HTTPError as error:
+        raise BackupError(f"{url} answers {error.code}: {error.read().decode(errors='replace')[:200]}") from error
+    except OSError as error:
+        raise BackupError(f"{url} does not answer: {error}") from error
+
+
+def size_of(root: str) -> int:
+    """Return the bytes of all files below a directory; what vanishes meanwhile counts nothing."""
+    total = 0
+    for directory, _names, found in os.walk(root):
+        for name in found:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(directory, name)).st_size
+    return total
+
+
+def link_tree(source: str, target: str, vanishing: bool = False) -> None:
+    """Link all files of a tree; copy where the file systems differ.
+
+    :param vanishing: whether files may be removed meanwhile by their program.
+    """
+    for directory, _names, found in os.walk(source):
+        place = os.path.normpath(os.path.join(target, os.path.relpath(directory, source)))
+        os.makedirs(place, exist_ok=True)
+        for name in found:
+            path = os.path.join(directory, name)
+            if os.path.islink(path) or not os.path.isfile(path):
+                continue
+            with contextlib.suppress(*([FileNotFoundError] if vanishing else [])):
+                try:
+                    os.link(path, os.path.join(place, name))
+                except FileNotFoundError:
+                    raise
+                except OSError:
+                    shutil.copy2(path, os.path.join(place, name))
+
+
+def copy_tree(source: str, target: str) -> None:
+    """Copy the files of a tree that its program goes on writing, each as it is now."""
+    for directory, _names, found in os.walk(source):
+        place = os.path.normpath(os.path.join(target, os.path.relpath(directory, source)))
+        os.makedirs(place, exist_ok=True)
+        for name in found:
+            path = os.path.join(directory, name)
+            if not os.path.islink(path) and os.path.isfile(path):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copy2(path, os.path.join(place, name))
+
+
+def _stage_prometheus(service: dict[str, t.Any], target: str) -> str:
+    """By its snapshot API; where that is off, its log first and its blocks after that.
+
+    A sample is in the log until its block is written. So whatever left the log before it was copied is in a block
+    that is linked later, and nothing can fall between the two.
+    """
+    data = service["data_dir"]
+    if service["snapshots"]:
+        answer = json.loads(ask(service, "/api/v1/admin/tsdb/snapshot", "POST", timeout=600))
+        snapshot = os.path.join(data, "snapshots", answer["data"]["name"])
+        try:
+            link_tree(snapshot, target)
+        finally:
+            shutil.rmtree(snapshot, ignore_errors=True)
+        return "snapshot"
+    for attempt in range(3):
+        shutil.rmtree(target, ignore_errors=True)
+        before = _segments(data)
+        copy_tree(os.path.join(data, "wal"), os.path.join(target, "wal"))
+        # Its log is cut every two hours; a copy across that moment would lack a piece.
+        if [name for name in before if name not in _segments(data)] == []:
+            break
+        time.sleep(2 * (attempt + 1))
+    else:
+        raise BackupError("Prometheus' log was cut three times while it was copied; try again later")
+    for name in sorted(os.listdir(data)):
+        if re.fullmatch(r"[0-9A-Z]{26}", name):
+            link_tree(os.path.join(data, name), os.path.join(target, name), vanishing=True)
+            if not os.path.exists(os.path.join(target, name, "meta.json")):
+                # It was merged into a larger one, or its time was over; a piece of it would be damage.
+                raise BackupError(f"Prometheus removed its block {name} meanwhile; try again")
+    return "log and blocks"
+
+
+def _segments(data: str) -> list[str]:
+    return sorted(os.listdir(os.path.join(data, "wal")))
+
+
+def _stage_alertmanager(service: dict[str, t.Any], target: str) -> str:
+    """By its API, which knows what its file learns every quarter of an hour only; the file has the ids and the past."""
+    os.makedirs(target, exist_ok=True)
+    silences = ask(service, "/api/v2/silences")
+    copy_tree(service["data_dir"], target)
+    with open(os.path.join(target, "silences.json"), "wb") as writer:
+        writer.write(silences)
+    return f"{len(json.loads(silences))} silences"
+
+
+def _stage_loki(service: dict[str, t.Any], target: str) -> str:
+    """What is in memory is written out; then its log, its index and its chunks are taken, in this order.
+
+    A line is in the log until its chunk is stored, and an index entry is written after its chunk. So what left the log
+    before it was copied is in the index that is copied later, and its chunk among those that are linked last.
+    """
+    data = service["data_dir"]
+    ask(service, "/flush", "POST")
+    deadline = time.monotonic() + _FLUSH_SECONDS
+    while time.monotonic() < deadline:
+        queued = re.search(rb"^loki_ingester_flush_queue_length (\S+)", ask(service, "/metrics"), re.MULTILINE)
+        if queued is None or float(queued.group(1)) == 0:
+            break
+        time.sleep(0.25)
+    os.makedirs(target, exist_ok=True)
+    for name in sorted(os.listdir(data), key=lambda name: (name == "chunks", name != "wal", name)):
+        path = os.path.join(data, name)
+        if name == "chunks":
+            link_tree(path, os.path.join(target, name), vanishing=True)
+        elif name in ("tsdb-shipper-cache", "tsdb-cache", "ruler-wal"):
+            continue  # made anew from the rest
+        elif os.path.isdir(path):
+            copy_tree(path, os.path.join(target, name))
+        elif os.path.isfile(path):
+            shutil.copy2(path, os.path.join(target, name))
+    return "log, index and chunks"
+
+
+def _stage_grafana(service: dict[str, t.Any], target: str) -> str:
+    """By SQLite's online backup, which waits for writers and copies a whole state; the other files as they are."""
+    data, database = service["data_dir"], "grafana.db"
+    os.makedirs(target, exist_ok=True)
+    with (
+        contextlib.closing(sqlite3.connect(f"file:{data}/{database}?mode=ro", uri=True, timeout=30)) as source,
+        contextlib.closing(sqlite3.connect(os.path.join(target, database))) as copy,
+    ):
+        source.backup(copy, pages=2000, sleep=0.02)
+        # A restored database must not look for a log of changes beside it that is not in the archive.
+        copy.execute("PRAGMA journal_mode=DELETE")
+        found = copy.execute("PRAGMA quick_check").fetchone()[0]
+        if found != "ok":
+            raise BackupError(f"Grafana's database is damaged: {found}")
+        users = copy.execute("SELECT count(*) FROM user").fetchone()[0]
+    os.chmod(os.path.join(target, database), 0o640)
+    for name in os.listdir(data):
+        if os.path.isdir(os.path.join(data, name)):
+            copy_tree(os.path.join(data, name), os.path.join(target, name))
+    return f"database with {users} users"
+
+
+_STAGES = {
+    "prometheus": _stage_prometheus,
+    "alertmanager": _stage_alertmanager,
+    "loki": _stage_loki,
+    "grafana": _stage_grafana,
+}
+
+
+def images(names: t.Iterable[str]) -> dict[str, str]:
+    """Return the image that each service runs now."""
+    engine, found = Engine(), {}
+    for name in names:
+        actual = engine.container(name)
+        if actual is None or not actual["State"]["Running"]:
+            raise BackupError(f"{name} does not run, so it cannot be backed up; start it, or leave it out")
+        found[name] = str(actual["Config"]["Image"])
+    return found
+
+
+def require_room(settings: Settings) -> dict[str, int]:
+    """Refuse before anything is written when the archive could fill the disk.
+
+    The archive is taken to be as large as the data: Prometheus' and Loki's files are compressed already.
+    """
+    sizes = {name: size_of(service["data_dir"]) for name, service in settings["services"].items()}
+    # Logs that are copied, and Grafana's database, are needed once more in the staging directory.
+    copied = sum(
+        size_of(os.path.join(settings["data_dir"], *path)) for path in (("prometheus", "wal"), ("loki", "wal"))
+    )
+    needs = {
+        settings["backup_dir"]: sum(sizes.values()) + settings["min_free"],
+        settings["data_dir"]: copied + sizes.get("grafana", 0) + sizes.get("alertmanager", 0) + settings["min_free"],
+    }
+    if os.stat(settings["backup_dir"]).st_dev == os.stat(settings["data_dir"]).st_dev:
+        needs = {settings["backup_dir"]: sum(needs.values()) - settings["min_free"]}
+    for directory, need in needs.items():
+        free = shutil.disk_usage(directory).free
+        if free < need:
+            raise BackupError(
+                f"{directory} has {free / (1 << 30):.1f} GiB free and the backup may need {need / (1 << 30):.1f} GiB; "
+                "make room, or keep fewer archives"
+            )
+    return sizes
+
+
+def prune(settings: Settings, now: float) -> list[str]:
+    """Remove the archives that are too many or too old, never the newest, and return their names."""
+    directory, removed = settings["backup_dir"], []
+    found = sorted((n for n in os.listdir(directory) if _NAME.fullmatch(n)), key=_made, reverse=True)
+    for position, name in enumerate(found):
+        age = now - _made(name)
+        if position and (position >= settings["keep_count"] or age > settings["keep_days"] * 86400):
+            for path in (name, name + ".sha256"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(directory, path))
+            removed.append(name)
+    return removed
+
+
+def _made(name: str) -> float:
+    match = _NAME.fullmatch(name)
+    assert match
+    made = datetime.datetime.strptime(match.group(1), "%Y%m%dT%H%M%SZ")
+    return made.replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+def moment(text: str) -> float:
+    """Return the seconds since 1970 of a time as services write it, C(2026-11-23T21:00:00.123456789Z)."""
+    whole = re.sub(r"\.\d+", "", text).replace("Z", "+00:00")
+    return datetime.datetime.fromisoformat(whole).timestamp()
+
+
+def copy_out(path: str, destination: str) -> None:
+    """Copy an archive and its SHA-256 to another place, the SHA-256 last: where it is, the archive is whole.
+
+    :param destination: as rsync takes it, or C(rclone:) and what rclone takes.
+    """
+    for source in (path, path + ".sha256"):
+        if destination.startswith("rclone:"):
+            words = ["rclone", "copy", source, destination[len("rclone:") :]]
+        else:
+            words = ["rsync", "--times", "--partial", source, destination]
+        if shutil.which(words[0]) is None:
+            raise BackupError(f"{words[0]} is not installed, and a copy has to go to {destination}")
+        try:
+            done = subprocess.run(
+                words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_COPY_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BackupError(f"the copy to {destination} did not end within {_COPY_SECONDS} s") from error
+        if done.returncode:
+            raise BackupError(
+                f"the archive is at {path}; its copy to {destination} failed: {done.stderr.strip()[-500:]}"
+            )
+
+
+def run(settings: Settings, check: bool = False) -> dict[str, t.Any]:
+    """Make a backup and return what there is to tell of it."""
+    began, now = time.monotonic(), time.time()
+    if settings["recipients"] and shutil.which("age") is None:
+        raise BackupError("age is not installed, and maintenance_backup_recipients asks for it: apt-get install age")
+    with locked(settings["backup_dir"]):
+        # The archives hold the secrets of the deployed configuration.
+        os.chmod(settings["backup_dir"], 0o700)
+        staging = os.path.join(settings["data_dir"], ".backup")
+        # A run that was killed leaves its links, and half an archive.
+        shutil.rmtree(staging, ignore_errors=True)
+        for name in os.listdir(settings["backup_dir"]):
+            if name.endswith(".part"):
+                os.unlink(os.path.join(settings["backup_dir"], name))
+        versions = images(settings["services"])
+        sizes = require_room(settings)
+        stamp = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        name = f"monitoring-{settings['host']}-{stamp}.tar.gz" + (".age" if settings["recipients"] else "")
+        path = os.path.join(settings["backup_dir"], name)
+        if check:
+            return {"archive": path, "data_bytes": sizes, "images": versions, "checked_only": True}
+        os.mkdir(staging, 0o700)
+        try:
+            how = {}
+            for service, entry in settings["services"].items():
+                how[service] = _STAGES[service](entry, os.path.join(staging, service))
+            header = {
+                "host": settings["host"],
+                "node": socket.gethostname(),
+                "made": now,
+                "images": versions,
+                "how": how,
+                "bytes": {service: size_of(os.path.join(staging, service)) for service in how},
+            }
+            writer = archive.Writer(path, header, settings["compression"], settings["recipients"])
+            try:
+                for service in how:
+                    writer.add_tree(f"data/{service}", os.path.join(staging, service))
+                writer.add_tree("config", settings["config_dir"])
+                digest, size = writer.close()
+            except BaseException:
+                writer.abandon()
+                raise
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        for destination in settings["copies"]:
+            copy_out(path, destination)
+        return {
+            "archive": path,
+            "sha256": digest,
+            "bytes": size,
+            "seconds": round(time.monotonic() - began, 2),
+            "services": how,
+            "data_bytes": header["bytes"],
+            "images": versions,
+            "copies": settings["copies"],
+            "removed": prune(settings, now),
+            "metrics": {
+                "monitoring_backup_last_success_timestamp_seconds": round(now),
+                "monitoring_backup_size_bytes": size,
+                "monitoring_backup_duration_seconds": round(time.monotonic() - began, 2),
+            },
+        }
+
+
+def main(arguments: list[str]) -> int:
+    """Run the program and return its exit code."""
+    with open(arguments[0]) as reader:
+        settings = t.cast("Settings", json.load(reader)["backup"])
+    os.umask(0o077)
+    try:
+        print(json.dumps(run(settings, "--check" in arguments)))
+    except (BackupError, archive.ArchiveError, EngineError, OSError, sqlite3.Error, ValueError, KeyError) as error:
+        print(json.dumps({"error": str(error) if not isinstance(error, KeyError) else f"unexpected answer: {error!r}"}))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

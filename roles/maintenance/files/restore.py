@@ -1,0 +1,283 @@
+# Copyright: nekocheik and contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Give services of this host the data of a backup, of this host or of another.
+
+Usage: restore.py SETTINGS --archive FILE [--services NAME,NAME] [--identity FILE] [--check]
+Prints one JSON object; the exit code is 0 when all services are ready with the archive's data.
+
+The archive is unpacked and hashed as a whole before any service is touched. The former data are set aside, and put
+back when a service does not get ready; a run that was killed is undone by the next one. The configuration is not
+restored: it comes from site.yml. Only Prometheus' own files of the user (rules.d and the like) are, where they are
+missing.
+"""
+
+from __future__ import annotations
+
+import sys
+
+sys.dont_write_bytecode = True
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import time
+import typing as t
+import urllib.request
+
+import archive
+import backup
+from engine import Engine, EngineError
+
+_READY_SECONDS = 180.0
+_STAGING, _FORMER, _DONE = ".restore", ".restore-former", ".restore-done"
+
+
+class RestoreError(Exception):
+    """Nothing was restored, or what was begun was undone; the text says which."""
+
+
+class Restore:
+    """One run.
+
+    :param names: the services that are asked for; none for all that the archive has.
+    """
+
+    def __init__(self, settings: backup.Settings, engine: Engine, names: list[str]) -> None:
+        self.settings, self.engine, self.names = settings, engine, names
+        root = settings["data_dir"]
+        self.staging, self.former, self.done = (os.path.join(root, name) for name in (_STAGING, _FORMER, _DONE))
+        self.services = settings["services"]
+
+    def run(self, path: str, identity: str, check: bool) -> dict[str, t.Any]:
+        """Restore an archive, or with C(check) only tell what would be done."""
+        notes = [] if check else self._recover()
+        for leftover in (self.staging, self.done):
+            shutil.rmtree(leftover, ignore_errors=True)
+        os.mkdir(self.staging, 0o700)
+        try:
+            header = archive.unpack(path, self.staging, identity, lambda header: self._accept(header, path))
+            told = {"host": header["host"], "made": header["made"], "images": header["images"], "notes": notes}
+            plan = {name: header["bytes"][name] for name in self.names}
+            if check:
+                return {**told, "would_restore": plan}
+            return {**told, "restored": plan, "seconds_away": self._swap(), "notes": notes}
+        finally:
+            shutil.rmtree(self.staging, ignore_errors=True)
+
+    def _accept(self, header: dict[str, t.Any], path: str) -> None:
+        """Refuse what this host cannot take, before more than the header is unpacked."""
+        there = sorted(header["bytes"])
+        self.names = self.names or [name for name in there if name in self.services]
+        problems = [f"the archive has no {name}; it has {', '.join(there)}" for name in self.names if name not in there]
+        problems += [f"{name} is not a service of this host" for name in self.names if name not in self.services]
+        if not self.names:
+            problems.append("this host has none of the archive's services: run site.yml first")
+        for name in self.names if not problems else []:
+            actual = self.engine.container(name)
+            if actual is None:
+                problems.append(f"{name} is not on this host: run site.yml first")
+                continue
+            theirs, ours = version(header["images"][name]), version(actual["Config"]["Image"])
+            if theirs > ours > ():
+                problems.append(
+                    f"the data of {name} are of the version {dotted(theirs)}, and {dotted(ours)} runs here, which may "
+                    "not be able to read them: upgrade it first"
+                )
+        free, need = shutil.disk_usage(self.staging).free, sum(header["bytes"].values()) + self.settings["min_free"]
+        if free < need:
+            problems.append(
+                f"{self.settings['data_dir']} has {free / (1 << 30):.1f} GiB free and {need / (1 << 30):.1f} GiB are "
+                "needed, since the former data are kept until the restored ones are proved"
+            )
+        if problems:
+            raise RestoreError(f"Nothing was touched. {path}: {'; '.join(problems)}")
+
+    def _swap(self) -> dict[str, float]:
+        """Exchange the data of all services; when one does not get ready, put all of them back."""
+        os.makedirs(self.former, mode=0o700)
+        away: dict[str, float] = {}
+        added: list[str] = []
+        name = ""
+        try:
+            for name in self.names:
+                left = time.monotonic()
+                silences = self._exchange(name)
+                added += self._add_own_files(name)
+                self.engine.start(name)
+                self._prove(name)
+                if silences is not None:
+                    reconcile(self.services[name], silences)
+                away[name] = round(time.monotonic() - left, 2)
+        except (RestoreError, backup.BackupError, EngineError, OSError, ValueError) as error:
+            log = self.engine.logs(name, 10)
+            for path in added:
+                os.unlink(path)
+            said = "; ".join(self._recover()) or "nothing had to be put back"
+            raise RestoreError(f"{name} could not be restored: {error}. {said}. Its last log lines: {log}") from error
+        os.rename(self.former, self.done)
+        shutil.rmtree(self.done, ignore_errors=True)
+        return away
+
+    def _exchange(self, name: str) -> list[dict[str, t.Any]] | None:
+        """Stop a service, set its data aside and put the archive's in their place."""
+        actual = self.engine.container(name)
+        assert actual is not None
+        user, group = owner(actual)
+        place, new = self.services[name]["data_dir"], os.path.join(self.staging, "data", name)
+        os.makedirs(new, exist_ok=True)
+        silences = None
+        if os.path.exists(os.path.join(new, "silences.json")):
+            with open(os.path.join(new, "silences.json")) as reader:
+                silences = json.load(reader)
+            os.unlink(os.path.join(new, "silences.json"))
+        for directory, names, files in os.walk(new):
+            for path in [directory, *(os.path.join(directory, entry) for entry in [*names, *files])]:
+                os.chown(path, user, group)
+            os.chmod(directory, 0o750)
+        self.engine.stop(name, actual["Config"].get("StopTimeout") or 60)
+        if os.path.isdir(place):
+            os.rename(place, os.path.join(self.former, name))
+        os.rename(new, place)
+        return silences
+
+    def _add_own_files(self, name: str) -> list[str]:
+        service, added = self.services[name], []
+        actual = self.engine.container(name)
+        group = owner(actual)[1] if actual else 0
+        for folder in service["own_files"]:
+            source = os.path.join(self.staging, "config", name, folder)
+            target = os.path.join(service["config_dir"], folder)
+            for entry in sorted(os.listdir(source)) if os.path.isdir(source) else []:
+                path = os.path.join(target, entry)
+                if not os.path.exists(path):
+                    if not os.path.isdir(target):
+                        os.mkdir(target, 0o750)
+                        os.chown(target, 0, group)
+                    shutil.copyfile(os.path.join(source, entry), path)
+                    os.chown(path, 0, group)
+                    os.chmod(path, 0o640)
+                    added.append(path)
+        return added
+
+    def _prove(self, name: str) -> None:
+        service, deadline, problem = self.services[name], time.monotonic() + _READY_SECONDS, ""
+        while time.monotonic() < deadline:
+            actual = self.engine.container(name)
+            if actual is None or actual["State"]["Status"] in ("exited", "dead") or actual["RestartCount"] >= 3:
+                raise RestoreError("it ends by itself with these data")
+            try:
+                backup.ask(service, service["ready"], timeout=5)
+                return
+            except backup.BackupError as error:
+                problem = str(error)
+            time.sleep(0.2)
+        raise RestoreError(f"it does not get ready: {problem}")
+
+    def _recover(self) -> list[str]:
+        """Put back whatever former data there are: of this run, or of one that was killed."""
+        notes = []
+        for name in sorted(os.listdir(self.former)) if os.path.isdir(self.former) else []:
+            kept = os.path.join(self.former, name)
+            place = self.services[name]["data_dir"] if name in self.services else ""
+            if not place:
+                continue
+            with contextlib.suppress(EngineError):
+                self.engine.stop(name, 60)
+            shutil.rmtree(place, ignore_errors=True)
+            os.rename(kept, place)
+            self.engine.start(name)
+            try:
+                self._prove(name)
+                notes.append(f"{name} has its former data again")
+            except RestoreError as error:
+                notes.append(f"{name} has its former data again and is not ready: {error}")
+        if os.path.isdir(self.former):
+            # A service that was stopped before its data were moved.
+            for name in self.names:
+                with contextlib.suppress(EngineError):
+                    self.engine.start(name)
+            if not os.listdir(self.former):
+                os.rmdir(self.former)
+        return notes
+
+
+def reconcile(service: dict[str, t.Any], wanted: list[dict[str, t.Any]]) -> None:
+    """Give Alertmanager the silences that its file did not know yet, and end those that the file thinks still stand."""
+    present = {entry["id"]: entry for entry in json.loads(backup.ask(service, "/api/v2/silences"))}
+    for silence in wanted:
+        state = silence["status"]["state"]
+        actual = present.get(silence["id"])
+        if state == "expired":
+            if actual and actual["status"]["state"] != "expired":
+                backup.ask(service, f"/api/v2/silence/{silence['id']}", "DELETE")
+            continue
+        if actual and all(actual.get(key) == silence.get(key) for key in ("matchers", "startsAt", "endsAt", "comment")):
+            continue
+        if backup.moment(silence["endsAt"]) <= time.time():
+            continue
+        body = {key: silence[key] for key in ("matchers", "startsAt", "endsAt", "createdBy", "comment")}
+        if silence.get("annotations"):
+            body["annotations"] = silence["annotations"]
+        if actual:
+            body["id"] = silence["id"]
+        url = f"http://{service['address']}:{service['port']}/api/v2/silences"
+        request = urllib.request.Request(
+            url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}, method="POST"
+        )
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+            answer.read()
+
+
+def owner(actual: dict[str, t.Any]) -> tuple[int, int]:
+    """Return the user and group numbers that a container runs as."""
+    user, _, group = str(actual["Config"].get("User") or "0:0").partition(":")
+    return int(user), int(group or user)
+
+
+def version(image: str) -> tuple[int, ...]:
+    """Return the numbers of an image's tag; none where it says none.
+
+    >>> version("mirror:5000/prom/prometheus:v3.13.2")
+    (3, 13, 2)
+    """
+    tag = image.rpartition("/")[2].partition(":")[2]
+    match = re.match(r"v?(\d+(?:\.\d+)*)", tag)
+    return tuple(int(part) for part in match.group(1).split(".")) if match else ()
+
+
+def dotted(numbers: tuple[int, ...]) -> str:
+    """Return a version as it is written."""
+    return ".".join(map(str, numbers))
+
+
+def main(words: list[str]) -> int:
+    """Run the program and return its exit code."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("settings")
+    parser.add_argument("--archive", required=True)
+    parser.add_argument("--services", default="")
+    parser.add_argument("--identity", default="")
+    parser.add_argument("--check", action="store_true")
+    given = parser.parse_args(words)
+    with open(given.settings) as reader:
+        settings = t.cast("backup.Settings", json.load(reader)["backup"])
+    names = [name for name in given.services.split(",") if name]
+    os.umask(0o077)
+    try:
+        with backup.locked(settings["backup_dir"]):
+            told = Restore(settings, Engine(), names).run(given.archive, given.identity, given.check)
+    except archive.ArchiveError as error:
+        print(json.dumps({"error": f"Nothing was touched. {error}"}))
+        return 1
+    except (RestoreError, backup.BackupError, EngineError, OSError, ValueError, KeyError) as error:
+        print(json.dumps({"error": str(error) if not isinstance(error, KeyError) else f"not in the archive: {error}"}))
+        return 1
+    print(json.dumps(told))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
