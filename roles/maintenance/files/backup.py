@@ -31,6 +31,7 @@ import urllib.error
 import urllib.request
 
 import archive
+import silences
 from engine import Engine, EngineError
 
 _NAME = re.compile(r"monitoring-.+-(\d{8}T\d{6}Z)\.tar\.gz(\.age)?")
@@ -169,13 +170,14 @@ def _segments(data: str) -> list[str]:
 
 
 def _stage_alertmanager(service: dict[str, t.Any], target: str) -> str:
-    """By its API, which knows what its file learns every quarter of an hour only; the file has the ids and the past."""
-    os.makedirs(target, exist_ok=True)
-    silences = ask(service, "/api/v2/silences")
+    """What it told already is copied; its silences are asked for, since its file of them is up to 15 minutes old."""
+    found = json.loads(ask(service, "/api/v2/silences"))
     copy_tree(service["data_dir"], target)
-    with open(os.path.join(target, "silences.json"), "wb") as writer:
-        writer.write(silences)
-    return f"{len(json.loads(silences))} silences"
+    os.makedirs(target, exist_ok=True)
+    with open(os.path.join(target, "silences"), "wb") as writer:
+        writer.write(silences.state_file(found, service["retention"]))
+    standing = sum(silence["status"]["state"] != "expired" for silence in found)
+    return f"{standing} silences that stand or will"
 
 
 def _stage_loki(service: dict[str, t.Any], target: str) -> str:
@@ -287,17 +289,19 @@ def prune(settings: Settings, now: float) -> list[str]:
     return removed
 
 
+def newest(settings: Settings) -> str:
+    """Return the path of this host's newest archive."""
+    found = [name for name in os.listdir(settings["backup_dir"]) if _NAME.fullmatch(name)]
+    if not found:
+        raise BackupError(f"{settings['backup_dir']} has no archive")
+    return os.path.join(settings["backup_dir"], max(found, key=_made))
+
+
 def _made(name: str) -> float:
     match = _NAME.fullmatch(name)
     assert match
     made = datetime.datetime.strptime(match.group(1), "%Y%m%dT%H%M%SZ")
     return made.replace(tzinfo=datetime.timezone.utc).timestamp()
-
-
-def moment(text: str) -> float:
-    """Return the seconds since 1970 of a time as services write it, C(2026-11-23T21:00:00.123456789Z)."""
-    whole = re.sub(r"\.\d+", "", text).replace("Z", "+00:00")
-    return datetime.datetime.fromisoformat(whole).timestamp()
 
 
 def copy_out(path: str, destination: str) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Give services of this host the data of a backup, of this host or of another.
 
-Usage: restore.py SETTINGS --archive FILE [--services NAME,NAME] [--identity FILE] [--check]
+Usage: restore.py SETTINGS --archive FILE|newest [--services NAME,NAME] [--identity FILE] [--check]
 Prints one JSON object; the exit code is 0 when all services are ready with the archive's data.
 
 The archive is unpacked and hashed as a whole before any service is touched. The former data are set aside, and put
@@ -25,7 +25,6 @@ import re
 import shutil
 import time
 import typing as t
-import urllib.request
 
 import archive
 import backup
@@ -104,12 +103,10 @@ class Restore:
         try:
             for name in self.names:
                 left = time.monotonic()
-                silences = self._exchange(name)
+                self._exchange(name)
                 added += self._add_own_files(name)
                 self.engine.start(name)
                 self._prove(name)
-                if silences is not None:
-                    reconcile(self.services[name], silences)
                 away[name] = round(time.monotonic() - left, 2)
         except (RestoreError, backup.BackupError, EngineError, OSError, ValueError) as error:
             log = self.engine.logs(name, 10)
@@ -121,18 +118,13 @@ class Restore:
         shutil.rmtree(self.done, ignore_errors=True)
         return away
 
-    def _exchange(self, name: str) -> list[dict[str, t.Any]] | None:
+    def _exchange(self, name: str) -> None:
         """Stop a service, set its data aside and put the archive's in their place."""
         actual = self.engine.container(name)
         assert actual is not None
         user, group = owner(actual)
         place, new = self.services[name]["data_dir"], os.path.join(self.staging, "data", name)
         os.makedirs(new, exist_ok=True)
-        silences = None
-        if os.path.exists(os.path.join(new, "silences.json")):
-            with open(os.path.join(new, "silences.json")) as reader:
-                silences = json.load(reader)
-            os.unlink(os.path.join(new, "silences.json"))
         for directory, names, files in os.walk(new):
             for path in [directory, *(os.path.join(directory, entry) for entry in [*names, *files])]:
                 os.chown(path, user, group)
@@ -141,7 +133,6 @@ class Restore:
         if os.path.isdir(place):
             os.rename(place, os.path.join(self.former, name))
         os.rename(new, place)
-        return silences
 
     def _add_own_files(self, name: str) -> list[str]:
         service, added = self.services[name], []
@@ -204,33 +195,6 @@ class Restore:
         return notes
 
 
-def reconcile(service: dict[str, t.Any], wanted: list[dict[str, t.Any]]) -> None:
-    """Give Alertmanager the silences that its file did not know yet, and end those that the file thinks still stand."""
-    present = {entry["id"]: entry for entry in json.loads(backup.ask(service, "/api/v2/silences"))}
-    for silence in wanted:
-        state = silence["status"]["state"]
-        actual = present.get(silence["id"])
-        if state == "expired":
-            if actual and actual["status"]["state"] != "expired":
-                backup.ask(service, f"/api/v2/silence/{silence['id']}", "DELETE")
-            continue
-        if actual and all(actual.get(key) == silence.get(key) for key in ("matchers", "startsAt", "endsAt", "comment")):
-            continue
-        if backup.moment(silence["endsAt"]) <= time.time():
-            continue
-        body = {key: silence[key] for key in ("matchers", "startsAt", "endsAt", "createdBy", "comment")}
-        if silence.get("annotations"):
-            body["annotations"] = silence["annotations"]
-        if actual:
-            body["id"] = silence["id"]
-        url = f"http://{service['address']}:{service['port']}/api/v2/silences"
-        request = urllib.request.Request(
-            url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}, method="POST"
-        )
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
-            answer.read()
-
-
 def owner(actual: dict[str, t.Any]) -> tuple[int, int]:
     """Return the user and group numbers that a container runs as."""
     user, _, group = str(actual["Config"].get("User") or "0:0").partition(":")
@@ -268,7 +232,8 @@ def main(words: list[str]) -> int:
     os.umask(0o077)
     try:
         with backup.locked(settings["backup_dir"]):
-            told = Restore(settings, Engine(), names).run(given.archive, given.identity, given.check)
+            path = backup.newest(settings) if given.archive == "newest" else os.path.abspath(given.archive)
+            told = Restore(settings, Engine(), names).run(path, given.identity, given.check)
     except archive.ArchiveError as error:
         print(json.dumps({"error": f"Nothing was touched. {error}"}))
         return 1
