@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -369,3 +370,52 @@ def test_no_file_is_left_behind(first):
     there = first.host.check_output(f"ls -A /var/lib/deployment-monitoring {PROGRAMS}").split()
     assert [name for name in there if name.startswith((".backup", ".restore", ".upload", "__pycache__"))] == []
     assert first.host.check_output("ls -A /var/lib/deployment-monitoring/prometheus/snapshots").split() == []
+
+
+def site(**variables):
+    """Run the site against the first server, with the scenario's variables; return how many tasks changed something."""
+    given = yaml.safe_load((CHECKOUT / "molecule/backup/molecule.yml").read_text())
+    shared = given["provisioner"]["inventory"]["group_vars"]["all"]
+    images = f"@{Path(os.environ['DEPLOYMENT_MONITORING_CACHE']) / 'images/vars.yml'}"
+    code, said = playbook("site", "-e", images, "-e", json.dumps({**shared, **SECRETS, **variables}))
+    assert code == 0, said
+    return int(re.search(r"changed=(\d+)", said).group(1))
+
+
+def timer(host):
+    words = "systemctl show monitoring-backup.timer --property=ActiveState,UnitFileState,NeedDaemonReload --value"
+    return host.check_output(words).split()
+
+
+def test_a_timer_that_was_changed_by_hand_is_put_right(first):
+    assert site() == 0
+    first.host.check_output(
+        "systemctl disable --now monitoring-backup.timer; echo '# by hand' >>"
+        " /etc/deployment-monitoring/maintenance/units/monitoring-backup.service"
+    )
+    assert site() == 1
+    assert timer(first.host) == ["active", "enabled", "no"]
+    assert site() == 0
+
+
+def test_another_time_is_in_force_at_once(first):
+    assert site(maintenance_backup_schedule="*-*-* 05:17:00") == 1
+    words = "systemctl show monitoring-backup.timer --property=NextElapseUSecRealtime"
+    assert " 05:17:00 " in first.host.check_output(words)
+
+
+def test_a_time_that_systemd_does_not_know_is_taken_back(first):
+    with pytest.raises(AssertionError, match="former units are in force again"):
+        site(maintenance_backup_schedule="every other Sunday")
+    assert timer(first.host) == ["active", "enabled", "no"]
+    words = "systemctl show monitoring-backup.timer --property=NextElapseUSecRealtime"
+    assert " 05:17:00 " in first.host.check_output(words)
+
+
+def test_where_it_is_not_wanted_nothing_but_the_archives_is_left(first):
+    archives = first.archives()
+    assert site(maintenance_state="absent") == 1
+    assert first.host.run("find /etc/systemd/system -name 'monitoring-backup*'").stdout == ""
+    assert not first.host.file(PROGRAMS).exists
+    assert first.archives() == archives
+    assert site(maintenance_state="absent") == 0

@@ -9,6 +9,7 @@ last member, so it cannot pass for a whole one. Beside it lies its own SHA-256, 
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -112,6 +113,9 @@ class Writer:
 
     def abandon(self) -> None:
         """Leave nothing of an archive that was not finished."""
+        for part in (self._tar, self._gzip):
+            with contextlib.suppress(OSError, ValueError):
+                part.close()
         if self._age:
             self._age.kill()
             self._age.wait()
@@ -149,13 +153,17 @@ def unpack(
             raise ArchiveError(f"{path} is damaged: it is not what {os.path.basename(beside)} says")
     hashes: dict[str, str] = {}
     try:
-        with _Plain(path, identity) as stream, tarfile.open(fileobj=stream, mode="r|gz") as tar:
-            for entry in tar:
-                hashes[entry.name] = _extract(tar, entry, directory)
-                if len(hashes) == 1:
-                    header = _require_format(directory, entry.name)
-                    if accept:
-                        accept(header)
+        with _Plain(path, identity) as stream, gzip.GzipFile(fileobj=stream) as plain:
+            with tarfile.open(fileobj=plain, mode="r|") as tar:
+                for entry in tar:
+                    hashes[entry.name] = _extract(tar, entry, directory)
+                    if len(hashes) == 1:
+                        header = _require_format(directory, entry.name)
+                        if accept:
+                            accept(header)
+            # To its end, where gzip has a sum of its own.
+            while plain.read(_BLOCK):
+                pass
     except (tarfile.TarError, zlib.error, OSError, EOFError) as error:
         if isinstance(error, OSError) and error.errno:
             raise ArchiveError(f"{path} cannot be unpacked: {error}") from error
