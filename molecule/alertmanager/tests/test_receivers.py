@@ -1,0 +1,90 @@
+"""playbooks/test_alerts.yml sends a test alert through each receiver, and tells the truth about who took it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[3]
+IMAGES = Path(os.environ["DEPLOYMENT_MONITORING_CACHE"]) / "images/vars.yml"
+TARGET = "monitoring-alertmanager"
+RECEIVER = "http://127.0.0.1:9099"
+AREAS = ("critical", "deployment", "infrastructure", "applications")
+VARIABLES = {
+    **{f"alertmanager_slack_webhook_{area}": f"{RECEIVER}/services/{area}" for area in AREAS},
+    "alertmanager_watchdog_url": f"{RECEIVER}/webhook/watchdog",
+    "alertmanager_wait_interval": "1s",
+    "alertmanager_critical_wait_interval": "1s",
+    "alertmanager_test_timeout": 20,
+}
+BROKEN = {
+    "alertmanager_extra_receivers": [{"name": "pager", "webhook_configs": [{"url": f"{RECEIVER}/broken/pager"}]}],
+    "alertmanager_extra_routes": [{"matchers": ['severity="page"'], "receiver": "pager"}],
+}
+
+
+def play(playbook, *options, **variables):
+    """Run a playbook against the target; return its exit code and all that it says."""
+    inventory = Path(os.environ["CHECKOUT_STATE"]) / "receivers-inventory"
+    inventory.write_text(f"[monitoring]\n{TARGET} ansible_connection=community.docker.docker\n")
+    done = subprocess.run(
+        ["ansible-playbook", "-i", str(inventory), "-e", f"@{IMAGES}", "-e", json.dumps({**VARIABLES, **variables})]
+        + [*options, str(CHECKOUT / playbook)],
+        cwd=CHECKOUT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def apply(**variables):
+    """Apply the role with some variables."""
+    playbook = Path(os.environ["CHECKOUT_STATE"]) / "receivers.yml"
+    role = {"ansible.builtin.include_role": {"name": "nekocheik.deployment_monitoring.alertmanager"}}
+    playbook.write_text(json.dumps([{"hosts": "monitoring", "gather_facts": False, "tasks": [role]}]))
+    code, said = play(playbook, **variables)
+    assert code == 0, said
+
+
+@pytest.fixture
+def messages(http):
+    """What the receiver got since the test began."""
+    http.request(f"{RECEIVER}/messages", "--request", "DELETE")
+    return lambda: http.get(f"{RECEIVER}/messages").json()
+
+
+def test_every_receiver_takes_its_alert_and_it_is_marked(messages, wait_until):
+    apply()
+    code, said = play("playbooks/test_alerts.yml")
+    assert code == 0, said
+    assert "Every receiver took its alert." in said
+    found = messages()
+    assert {one["channel"] for one in found} == {*AREAS, "watchdog"}
+    assert all("Test of the alerting" in json.dumps(one["body"]) for one in found)
+    wait_until(
+        lambda: [one for one in messages() if "Resolved: AlertTest" in json.dumps(one["body"])],
+        what="a test alert to be ended",
+        timeout=60,
+    )
+
+
+def test_a_receiver_that_does_not_take_it_is_named(messages):
+    apply(**BROKEN)
+    code, said = play("playbooks/test_alerts.yml", **BROKEN)
+    assert code == 2, said
+    assert "Not every receiver took its alert." in said
+    assert "pager: it does not take messages" in said
+    assert "critical: took it" in said
+
+
+def test_check_mode_sends_nothing(messages):
+    code, said = play("playbooks/test_alerts.yml", "--check")
+    assert code == 0, said
+    assert "would be sent to: applications, critical, deployment, infrastructure, notices, watchdog" in said
+    assert not [one for one in messages() if "firing" in json.dumps(one["body"]).lower()]

@@ -1,0 +1,190 @@
+"""Each thing that can break is broken for real; the right channel gets one message about it, in time, and one when it
+is over. Prints the table of docs/alerting.md (pytest -s), which is also left beside the scenario's report.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+RECEIVER = "http://127.0.0.1:9099"
+TABLE = Path(os.environ["CHECKOUT_STATE"]) / "faults.md"
+CRITICAL_P95_SECONDS = 45
+CONTROL = "simulated-platform control"
+
+
+@dataclass
+class Fault:
+    """Something that is broken, and what is to be told about it."""
+
+    name: str
+    channel: str
+    alert: str
+    words: str
+    broken_by: str
+    mended_by: str
+    # Alerts that rightly come with it: the same outage seen from elsewhere.
+    with_it: tuple[str, ...] = ()
+    told: float = 0.0
+    over: float = 0.0
+    broken_at: float = 0.0
+    mended_at: float = 0.0
+    messages: list[str] = field(default_factory=list)
+
+    def of(self, message: dict, status: str) -> bool:
+        (attachment,) = message["body"]["attachments"]
+        resolved = attachment["title"].startswith("✅")
+        return (
+            self.alert in attachment["title"]
+            and self.words in attachment["text"]
+            and resolved == (status == "resolved")
+            and message["channel"] == self.channel
+        )
+
+
+# Their times are shortened (molecule.yml), and they are broken all at once: they do not touch each other.
+TOGETHER = [
+    Fault("an app stops", "applications", "AppDown", "blog-main", "docker stop blog-main-deploy",
+          "docker start blog-main-deploy", ("AppUptimeBudgetBurn",)),
+    Fault("an app restarts again and again", "applications", "ContainerRestartLoop", "docs-main",
+          f"{CONTROL} docs-main-deploy crash_loop", f"{CONTROL} docs-main-deploy crash_loop enabled=false",
+          ("AppDown", "AppUptimeBudgetBurn")),
+    Fault("20 % of an app's answers are errors", "applications", "AppHighErrorRate", "shop-main",
+          f"{CONTROL} shop-main-deploy errors ratio=0.2 && {CONTROL} shop-main-deploy traffic rps=10",
+          f"{CONTROL} shop-main-deploy reset"),
+    Fault("three deployments fail", "deployment", "DeploymentFailures", "", f"{CONTROL} deployment-api fail_deployment count=3",
+          "true", ("DeploymentNotice", "DeploymentSuccessBudgetBurn")),
+    Fault("750 of 900 ports are taken", "deployment", "HighPortUtilization", "",
+          f"{CONTROL} port-manager fill_ports to=750 backing=hidden", f"{CONTROL} port-manager fill_ports to=0"),
+    Fault("a disk is full", "critical", "DiskSpaceCritical", "/srv/small", "fallocate -l 7900K /srv/small/full",
+          "rm /srv/small/full", ("DiskSpaceLow", "DiskFillingUp")),
+]  # fmt: skip
+# Critical, with their real times, one after another. Those of one alert are not neighbours: a second one would wait for
+# the news interval of the first one's message.
+IN_TURN = [
+    Fault("the Port Manager is down", "critical", "ServiceDown", "port-manager", f"{CONTROL} port-manager down",
+          f"{CONTROL} port-manager up"),
+    Fault("MongoDB is down", "critical", "MongoDBDown", "", "docker stop mongodb", "docker start mongodb"),
+    Fault("the Deployment API is down", "critical", "ServiceDown", "deployment-api", f"{CONTROL} deployment-api down",
+          f"{CONTROL} deployment-api up"),
+    Fault("the Deployment API hangs", "critical", "ServiceDown", "deployment-api",
+          f"{CONTROL} deployment-api down mode=hang", f"{CONTROL} deployment-api up"),
+    Fault("the Tunnel Manager is down", "critical", "ServiceDown", "tunnel-manager", f"{CONTROL} tunnel-manager down",
+          f"{CONTROL} tunnel-manager up"),
+]  # fmt: skip
+FAULTS = TOGETHER + IN_TURN
+
+
+def messages(http):
+    return http.get(f"{RECEIVER}/messages").json()
+
+
+def text_of(message):
+    (attachment,) = message["body"]["attachments"]
+    return f"#{message['channel']}: {attachment['title']} | {attachment['text'][:160]!r}"
+
+
+def firing(http):
+    query = quote('ALERTS{alertname!="Watchdog"}')
+    answer = http.get(f"http://127.0.0.1:9090/api/v1/query?query={query}")
+    return [s["metric"]["alertname"] for s in answer.json()["data"]["result"]] if answer.status == 200 else ["?"]
+
+
+def wait_told(http, fault, status, seconds):
+    """Wait for the message; return when it came, seconds since the epoch."""
+    deadline = time.monotonic() + seconds
+    since = fault.broken_at if status == "firing" else fault.mended_at
+    while True:
+        found = [one for one in messages(http) if one["at"] > since and fault.of(one, status)]
+        if found:
+            return found[0]["at"]
+        if time.monotonic() > deadline:
+            pytest.fail(
+                f"{fault.name}: no {status} message within {seconds} s; firing: {firing(http)}; messages:\n"
+                + "\n".join(map(text_of, messages(http)))
+            )
+        time.sleep(0.5)
+
+
+def break_it(host, fault):
+    fault.broken_at = float(host.check_output("date +%s.%N"))
+    host.check_output(fault.broken_by)
+
+
+def mend(host, fault):
+    host.check_output(fault.mended_by)
+    fault.mended_at = float(host.check_output("date +%s.%N"))
+
+
+@pytest.fixture(scope="module")
+def played(host, http, wait_until):
+    """Break everything once, and return all messages."""
+    wait_until(lambda: not firing(http), what="a quiet platform", timeout=180, every=2)
+    http.request(f"{RECEIVER}/messages", "--request", "DELETE")
+    for fault in TOGETHER:
+        break_it(host, fault)
+    for fault in TOGETHER:
+        fault.told = wait_told(http, fault, "firing", 240) - fault.broken_at
+        mend(host, fault)
+    for number, fault in enumerate(IN_TURN):
+        break_it(host, fault)
+        fault.told = wait_told(http, fault, "firing", 90) - fault.broken_at
+        mend(host, fault)
+        following = IN_TURN[number + 1 : number + 2]
+        if following and following[0].alert == fault.alert:
+            fault.over = wait_told(http, fault, "resolved", 120) - fault.mended_at
+    for fault in FAULTS:
+        # The windows of rates and increases are up to 15 minutes long: what counts there is over when they have passed.
+        if fault.alert not in ("DeploymentFailures", "ContainerRestartLoop", "AppHighErrorRate"):
+            fault.over = fault.over or wait_told(http, fault, "resolved", 180) - fault.mended_at
+    return messages(http)
+
+
+def rows():
+    for fault in FAULTS:
+        over = f"{fault.over:.0f}" if fault.over else "when its window has passed"
+        yield f"| {fault.name} | {fault.alert} | #{fault.channel} | {fault.told:.0f} | {over} |"
+
+
+def test_each_fault_is_told_in_its_channel_and_so_is_its_end(played):
+    table = [
+        "| fault | alert | channel | seconds until told | seconds until told that it is over |",
+        "|---|---|---|---|---|",
+    ]
+    table += rows()
+    TABLE.write_text("\n".join(table) + "\n")
+    print("\n" + "\n".join(table))
+    assert all(fault.told > 0 for fault in FAULTS)
+
+
+def test_critical_faults_are_told_in_time(played):
+    seconds = sorted(fault.told for fault in IN_TURN)
+    p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
+    print(f"\ncritical: p50 {statistics.median(seconds):.0f} s, p95 {p95:.0f} s")
+    with TABLE.open("a") as table:
+        table.write(f"\ncritical: p50 {statistics.median(seconds):.0f} s, p95 {p95:.0f} s of {len(seconds)}\n")
+    assert p95 <= CRITICAL_P95_SECONDS
+
+
+def test_nothing_else_is_told_and_nothing_twice(played):
+    expected = {(fault.channel, fault.alert) for fault in FAULTS}
+    consequences = {name for fault in FAULTS for name in fault.with_it}
+
+    def known(message):
+        if any(fault.of(message, status) for fault in FAULTS for status in ("firing", "resolved")):
+            return True
+        return any(name in json.dumps(message["body"]) for name in consequences)
+
+    unexpected = [text_of(one) for one in played if not known(one)]
+    assert not unexpected, "\n".join(unexpected)
+    assert expected
+    for fault in IN_TURN:
+        told = [one for one in played if fault.of(one, "firing") and fault.broken_at < one["at"] < fault.mended_at + 60]
+        assert len(told) == 1, [text_of(one) for one in told]
