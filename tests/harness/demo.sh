@@ -4,7 +4,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=paths.sh
 . "$(dirname "${BASH_SOURCE[0]}")/paths.sh"
 STATE=$DEPLOYMENT_MONITORING_CACHE/demo
-PORTS=(3000 9090 9093 3100 9100 8080 9216 9115 9080 3001 3004 3005)
+PORTS=(3000 9090 9093 3100 9100 8080 9216 9115 9080 9810 3001 3004 3005)
 TARGET=monitoring-demo
 
 die() {
@@ -58,6 +58,7 @@ The stack is up ($SECONDS s):
   Loki               http://127.0.0.1:3100/ready
   exporters          http://127.0.0.1:9100/metrics (node)  :8080 (cAdvisor)  :9216 (MongoDB)  :9115 (blackbox)
   log collector      http://127.0.0.1:9080/targets
+  app discovery      http://127.0.0.1:9810/targets/health
   simulated platform http://127.0.0.1:3001 (tunnels)  :3004 (deployments)  :3005 (ports)
   the target itself  docker exec -it $TARGET bash
 Again after a change: make demo. Away with it: make demo-down

@@ -269,7 +269,7 @@ def test_each_deployment_is_one_notice_that_is_never_resolved(alerting: Alerting
             "deployment_id": f"deploy-{number}",
             "outcome": outcome,
         }
-        for number, outcome in enumerate(["success", "failure"])
+        for number, outcome in enumerate(["success", "failed"])
     ]
     alerting.send(*notices, summary="deploy-0 or deploy-1 is over")
     found = alerting.wait(2, "deploy-")

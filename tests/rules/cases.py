@@ -101,7 +101,7 @@ for job, metric in (
     ("prometheus", "prometheus_config_last_reload_successful"),
     ("alertmanager", "alertmanager_config_last_reload_successful"),
     ("blackbox", "blackbox_exporter_config_last_reload_successful"),
-    ("promtail", "promtail_config_last_reload_successful"),
+    ("loki", "loki_ruler_config_last_reload_successful"),
     ("alloy", "alloy_config_last_load_successful"),
 ):
     case(
@@ -112,6 +112,16 @@ for job, metric in (
         silent="2m 3m 4m",
         labels=f'job="{job}", severity="warning", team="infrastructure"',
     )
+
+# Promtail has no gauge of it, only a counter.
+case(
+    "ConfigurationReloadFailed",
+    "promtail",
+    'promtail_config_reload_fail_total{job="promtail",host="a",instance="a:1"}  0x4 1x90',
+    fires="2m15s",
+    silent="1m 2m 17m",
+    labels='job="promtail", severity="warning", team="infrastructure"',
+)
 
 FAILED = 'alertmanager_notifications_failed_total{job="alertmanager",instance="a:1",host="a",integration="slack"}'
 case(

@@ -83,7 +83,9 @@ def test_every_alert_says_what_people_need(trees: Path, variant: str) -> None:
         assert set(rule["annotations"]) == {"summary", "description", "dashboard_url", "runbook_url"}, name
         for text in rule["annotations"].values():
             assert text and not re.search(r"\[\[|\]\]|\[limit\]|\[for\]", text), (name, text)
-        assert rule["annotations"]["runbook_url"].endswith(f"/docs/runbooks/{name}.md")
+        page = f"{name}.fr.md" if variant == "french" and rule["labels"]["severity"] == "critical" else f"{name}.md"
+        assert rule["annotations"]["runbook_url"].endswith(f"/docs/runbooks/{page}")
+        assert (CHECKOUT / "docs/runbooks" / page).exists(), page
         link = rule["annotations"]["dashboard_url"]
         uid = re.match(r"^http://10\.0\.0\.1:3000/d/([a-z-]+)\?", link)
         assert uid and (CHECKOUT / f"roles/grafana/files/dashboards/en/{uid[1]}.json").exists(), link

@@ -58,7 +58,7 @@ TOGETHER = [
           ("AppDown", "AppUptimeBudgetBurn")),
     Fault("20 % of an app's answers are errors", "applications", "AppHighErrorRate", "shop-main",
           f"{CONTROL} shop-main-deploy errors ratio=0.2 && {CONTROL} shop-main-deploy traffic rps=10",
-          f"{CONTROL} shop-main-deploy reset"),
+          f"{CONTROL} shop-main-deploy reset", ("LogErrorBurst",)),
     Fault("three deployments fail", "deployment", "DeploymentFailures", "",
           f"{CONTROL} deployment-api fail_deployment count=3", "true",
           ("DeploymentNotice", "DeploymentSuccessBudgetBurn")),
@@ -66,6 +66,8 @@ TOGETHER = [
           f"{CONTROL} port-manager fill_ports to=750 backing=hidden", f"{CONTROL} port-manager fill_ports to=0"),
     Fault("a disk is full", "critical", "DiskSpaceCritical", "/srv/small", "fallocate -l 7900K /srv/small/full",
           "rm /srv/small/full", ("DiskSpaceLow", "DiskFillingUp")),
+    Fault("the memory is used up", "critical", "MemoryCritical", "", "systemd-run --unit=hog python3 /srv/hog.py",
+          "systemctl stop hog"),
 ]  # fmt: skip
 # Critical, with their real times, one after another. Those of one alert are not neighbours: a second one would wait for
 # the news interval of the first one's message.

@@ -10,6 +10,15 @@ def test_sees_the_host_and_not_only_its_container(host, http):
     assert "node_memory_MemAvailable_bytes" in metrics
 
 
+def test_tells_of_each_disk_and_not_of_files_that_are_mounted_from_it(host, http):
+    # A container has them; the target is one.
+    assert host.run("findmnt /etc/hosts").rc == 0
+    metrics = http.get("http://127.0.0.1:9100/metrics").body
+    disks = [line for line in metrics.splitlines() if line.startswith("node_filesystem_avail_bytes{")]
+    assert any('mountpoint="/var/lib/docker"' in line for line in disks)
+    assert [line for line in disks if 'mountpoint="/etc/' in line] == []
+
+
 def test_reports_what_other_programs_leave_in_the_textfile_directory(host, http, wait_until):
     folder = "/var/lib/deployment-monitoring/textfile"
     host.check_output("echo 'harness_probe 42' >%s/probe.prom && chmod 644 %s/probe.prom", folder, folder)
