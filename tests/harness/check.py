@@ -32,7 +32,7 @@ HARNESS = CHECKOUT / "tests/harness"
 RUN = str(HARNESS / "run")
 DURATIONS = CACHE / "durations.json"
 
-# More than there are cores: most scenarios wait (for an alert's time, a scrape, a machine that starts) most of the time.
+# More than there are cores: most scenarios wait most of the time, for an alert, a scrape, a machine that starts.
 SIDE_BY_SIDE = 4
 HEARTBEAT_SECONDS = 30
 TAIL_LINES = 80
