@@ -100,6 +100,11 @@ def firing(http):
     return [s["metric"]["alertname"] for s in answer.json()["data"]["result"]] if answer.status == 200 else ["?"]
 
 
+def scraped_twice(http):
+    query = quote('min(sum_over_time(up{job=~"port-manager|deployment-api|app-metrics"}[2m])) >= 2')
+    return http.get(f"http://127.0.0.1:9090/api/v1/query?query={query}").json()["data"]["result"]
+
+
 def wait_told(http, fault, status, seconds):
     """Wait for the message; return when it came, seconds since the epoch."""
     deadline = time.monotonic() + seconds
@@ -129,6 +134,8 @@ def mend(host, fault):
 @pytest.fixture(scope="module")
 def played(host, http, wait_until):
     """Break everything once, and return all messages."""
+    # What was counted before Prometheus came is no news to it.
+    wait_until(lambda: scraped_twice(http), what="two scrapes of the platform", timeout=90, every=2)
     wait_until(lambda: not firing(http), what="a quiet platform", timeout=180, every=2)
     http.request(f"{RECEIVER}/messages", "--request", "DELETE")
     for fault in TOGETHER:
