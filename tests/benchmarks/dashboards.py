@@ -37,6 +37,8 @@ HOURS = 2
 DAY = 86400
 # A panel is half a screen wide: this many points are asked for.
 POINTS = 500
+# To one server, over HTTP/1.1.
+BROWSER_CONNECTIONS = 6
 
 Labels = dict[str, str]
 BUCKETS = (".005", ".01", ".025", ".05", ".075", ".1", ".25", ".5", ".75", "1.0", "2.5", "5.0", "7.5", "10.0", "+Inf")
@@ -246,8 +248,8 @@ def processor() -> float:
     return float(next(row.split()[1] for row in text.splitlines() if row.startswith("process_cpu_seconds_total ")))
 
 
-def ask(query: source.Query, begin: int, end: int) -> tuple[float, float, int]:
-    """Return the time and the processor's time that a query takes as Grafana would ask it, and its series."""
+def request(query: source.Query, begin: int, end: int) -> str:
+    """Return what Grafana would ask Prometheus for a query."""
     span = end - begin
     floor = {"": 15, "1m": 60, "5m": 300}[query.interval]
     step = max(floor, 15, -(-span // POINTS // 15) * 15)
@@ -258,11 +260,13 @@ def ask(query: source.Query, begin: int, end: int) -> tuple[float, float, int]:
     }
     expr = source.filled(query.expr, values)
     if query.instant:
-        path = "/api/v1/query?" + urllib.parse.urlencode({"query": expr, "time": end})
-    else:
-        path = "/api/v1/query_range?" + urllib.parse.urlencode(
-            {"query": expr, "start": begin, "end": end, "step": step}
-        )
+        return "/api/v1/query?" + urllib.parse.urlencode({"query": expr, "time": end})
+    return "/api/v1/query_range?" + urllib.parse.urlencode({"query": expr, "start": begin, "end": end, "step": step})
+
+
+def ask(query: source.Query, begin: int, end: int) -> tuple[float, float, int]:
+    """Return the time and the processor's time that a query takes, and its series."""
+    path = request(query, begin, end)
     before, began = processor(), time.perf_counter()
     status, body = _get(path)
     took, used = time.perf_counter() - began, processor() - before
@@ -270,6 +274,17 @@ def ask(query: source.Query, begin: int, end: int) -> tuple[float, float, int]:
     if status != 200:
         raise RuntimeError(f"{query.name}: {answer.get('error')}")
     return took, used, len(answer["data"]["result"])
+
+
+def ask_together(queries: list[source.Query], begin: int, end: int) -> float:
+    """Return the time until all queries are answered that a browser asks over its six connections."""
+    paths = [request(query, begin, end) for query in queries]
+    began = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(BROWSER_CONNECTIONS) as pool:
+        refused = [answer[1] for answer in pool.map(_get, paths) if answer[0] != 200]
+    if refused:
+        raise RuntimeError(refused[0].decode(errors="replace"))
+    return time.perf_counter() - began
 
 
 def main() -> None:
@@ -300,22 +315,28 @@ def main() -> None:
         end = facts["end"] - 15
         begin = end - options.days * DAY
         rows = []
+        whole: dict[str, float] = {}
         for query in source.queries():
             if query.source != "prometheus":
                 continue
             rounds = [ask(query, begin, end) for _ in range(options.rounds)]
             took, used = min(one[0] for one in rounds), min(one[1] for one in rounds)
             rows.append((took, used, query, rounds[0][2]))
+        for uid in source.dashboards():
+            mine = [query for _, _, query, _ in rows if query.dashboard == uid]
+            whole[uid] = min(ask_together(mine, begin, end) for _ in range(options.rounds))
     finally:
         stop()
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
 
-    print("\n| dashboard | queries | s | processor, s | slowest query, s |\n| --- | ---: | ---: | ---: | ---: |")
+    print("\n| dashboard | queries | one by one, s | processor, s | slowest query, s | all at once, s |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for uid in source.dashboards():
         mine = [(took, used) for took, used, query, _ in rows if query.dashboard == uid]
         took, used = (sum(column) for column in zip(*mine, strict=True))
-        print(f"| {uid} | {len(mine)} | {took:.2f} | {used:.2f} | {max(one[0] for one in mine):.2f} |")
+        slowest = max(one[0] for one in mine)
+        print(f"| {uid} | {len(mine)} | {took:.2f} | {used:.2f} | {slowest:.2f} | {whole[uid]:.2f} |")
     print("\n| panel | dashboard | series | s | processor, s |\n| --- | --- | ---: | ---: | ---: |")
     for took, used, query, found in sorted(rows, key=lambda row: -row[1])[:20]:
         print(f"| {query.title} ({query.ref}) | {query.dashboard} | {found} | {took:.2f} | {used:.2f} |")

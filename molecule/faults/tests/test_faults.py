@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
+CHECKOUT = Path(__file__).parents[3]
 RECEIVER = "http://127.0.0.1:9099"
 TABLE = Path(os.environ["CHECKOUT_STATE"]) / "faults.md"
 CRITICAL_P95_SECONDS = 45
@@ -39,13 +41,13 @@ class Fault:
     messages: list[str] = field(default_factory=list)
 
     def of(self, message: dict, status: str) -> bool:
+        """Whether a message tells of this fault; a message may tell of several, of which some are over."""
         (attachment,) = message["body"]["attachments"]
-        resolved = attachment["title"].startswith("✅")
+        mine = [block for block in re.split(r"\n(?=\*)", attachment["text"]) if self.words in block]
         return (
             self.alert in attachment["title"]
-            and self.words in attachment["text"]
-            and resolved == (status == "resolved")
             and message["channel"] == self.channel
+            and any(("\nIt lasted" in block) == (status == "resolved") for block in mine)
         )
 
 
@@ -198,3 +200,17 @@ def test_nothing_else_is_told_and_nothing_twice(played):
     for fault in IN_TURN:
         told = [one for one in played if fault.of(one, "firing") and fault.broken_at < one["at"] < fault.mended_at + 60]
         assert len(told) == 1, [text_of(one) for one in told]
+
+
+def test_links_lead_to_dashboards_and_runbooks_that_exist(played):
+    links = {
+        link for one in played for link in re.findall(r"<(https?://[^|>]+)\|", one["body"]["attachments"][0]["text"])
+    }
+    boards = {re.sub(r"\?.*", "", link) for link in links if "/d/" in link}
+    assert boards
+    for board in boards:
+        uid = re.fullmatch(r"https://grafana\.silverhawk77\.click/d/([a-z-]+)", board)
+        assert uid and (CHECKOUT / f"roles/grafana/files/dashboards/en/{uid[1]}.json").exists(), board
+    pages = {link.rpartition("/docs/")[2] for link in links if "/docs/runbooks/" in link}
+    assert pages
+    assert [page for page in pages if not (CHECKOUT / "docs" / page).exists()] == []
