@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import json
 import os
 import re
 import typing as t
@@ -37,6 +38,7 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "config_target": {"type": "str"},
     "files": {"type": "dict", "default": {}},
     "dashboards": {"type": "bool", "default": False},
+    "roster": {"type": "str"},
     "secrets": {"type": "dict", "default": {}},
     "secret_files": {"type": "str"},
     "keep": _STRINGS,
@@ -76,6 +78,8 @@ class ActionModule(ActionBase):
             contents, problems = dashboards.build(contents, self._value_or_default, self._loader.path_dwim)
             if problems:
                 raise AnsibleActionFail("Nothing was changed. " + ". ".join(problems) + ".")
+        if arguments["roster"]:
+            self._add_roster(arguments, contents)
         service = self._service(name, arguments, contents)
         plan.put(self._vars["inventory_hostname"], service, contents)
         result.update(changed=False, service=name, image=service["image"], files=sorted(contents))
@@ -172,6 +176,19 @@ class ActionModule(ActionBase):
         """Return the value of a variable that roles have in common, C(<role>_<what>)."""
         variable = f"{name}_{what}"
         return self._value(variable) if variable in self._vars else default
+
+    def _add_roster(self, arguments: dict[str, t.Any], contents: dict[str, bytes]) -> None:
+        """Add the list of the services that were described for this host so far in this run."""
+        known = [
+            {key: service[key] for key in ("name", "state", "image", "ready")}
+            for service in plan.services(self._vars["inventory_hostname"])
+            if service["name"] != arguments["name"]
+        ]
+        if known:
+            contents[arguments["roster"]] = (json.dumps(known, indent=1, sort_keys=True) + "\n").encode()
+        else:
+            # Applied alone, a role knows of no other; what the site wrote stays true.
+            arguments["keep"] = [*arguments["keep"], arguments["roster"]]
 
     def _service(self, name: str, arguments: dict[str, t.Any], contents: dict[str, bytes]) -> plan.Service:
         address, port = self._of_role(name, "bind_address", ""), self._of_role(name, "port")

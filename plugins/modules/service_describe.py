@@ -97,6 +97,11 @@ options:
         variables of the role grafana.
     type: bool
     default: false
+  roster:
+    description:
+      - Path in the configuration tree of a list of the services that were described for the host before this one, with
+        their images and how they show that they are ready. Where none was, the file that is there stays.
+    type: str
   secrets:
     description: Files with a secret, path to C(variable), C(required) (true by default), C(min_length) and C(asked)
       (what a user is asked for, where the variable is made of others).

@@ -33,6 +33,11 @@ options:
     description: Image reference to archive on the host. The action plugin fills it in.
     type: dict
     default: {}
+  ledger:
+    description:
+      - File on the host with the images that were brought there by this module. The clean-up and the removal of the
+        collection remove no other image.
+    type: path
 attributes:
   check_mode:
     description: Can run in check mode and tells which images would be fetched.
@@ -57,10 +62,14 @@ fetched:
   returned: success
 """
 
+import contextlib
+import json
+import os
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import tree
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
 
 
@@ -82,6 +91,21 @@ def fetch(engine: Engine, reference: str, source: str, archive: str | None) -> s
     return ""
 
 
+def note(engine: Engine, path: str, references: list[str]) -> None:
+    """Add the images that were brought here to the list of them: only those does the clean-up ever remove."""
+    known: dict[str, str] = {}
+    with contextlib.suppress(FileNotFoundError), open(path) as reader:
+        known = json.load(reader)
+    for reference in references:
+        image = engine.image(reference)
+        if image:
+            known[reference] = image["Id"]
+    tree.make_directory(os.path.dirname(path), 0, 0, 0o755)
+    with open(path + ".new", "w") as writer:
+        json.dump(known, writer, indent=1, sort_keys=True)
+    os.rename(path + ".new", path)
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -90,6 +114,7 @@ def main() -> None:
             "source": {"type": "str", "choices": ["pull", "archive", "present"], "default": "pull"},
             "archive_dir": {"type": "path"},
             "archives": {"type": "dict", "default": {}},
+            "ledger": {"type": "path"},
         },
         supports_check_mode=True,
     )
@@ -106,6 +131,8 @@ def main() -> None:
 
     with ThreadPoolExecutor(max_workers=3) as pool:
         problems = [problem for problem in pool.map(one, missing) if problem]
+    if module.params["ledger"] and source != "present":
+        note(engine, module.params["ledger"], missing)
     if problems:
         module.fail_json(
             msg="No service was touched. " + "; ".join(problems) + ". See <role>_image, <role>_version, "

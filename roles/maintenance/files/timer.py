@@ -29,6 +29,10 @@ _HELP = {
     "monitoring_backup_last_success_timestamp_seconds": "When the last whole backup was begun.",
     "monitoring_backup_size_bytes": "Size of the last whole backup's archive.",
     "monitoring_backup_duration_seconds": "How long the last whole backup took.",
+    "monitoring_health_check_asked": "Things that the last health check asked.",
+    "monitoring_health_check_problems": "Things that were not well at the last health check.",
+    "monitoring_cleanup_removed": "Things that the last clean-up removed.",
+    "monitoring_cleanup_freed_bytes": "Bytes that the last clean-up freed.",
 }
 
 
