@@ -137,11 +137,11 @@ class HealthCheck:
             yield Finding("maintenance", "services", "it knows no service of this host: run site.yml", False)
         for name, service in sorted(self.roster.items()):
             try:
-                yield Finding(name, "container", *self._container(name, service))
+                container = Finding(name, "container", *self._container(name, service))
             except EngineError as error:
-                yield Finding(name, "container", str(error))
-                continue
-            if service["state"] == "present":
+                container = Finding(name, "container", str(error))
+            yield container
+            if service["state"] == "present" and not container.reason:
                 yield Finding(name, "ready", self._ready(name, service))
 
     def _container(self, name: str, service: dict[str, t.Any]) -> tuple[str, bool]:
