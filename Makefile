@@ -4,10 +4,10 @@ SHELL := /bin/bash
 HARNESS := tests/harness
 RUN := $(HARNESS)/run
 
-.PHONY: help setup engine images lint unit integration test molecule site-test demo demo-down bench shell clean lock
+.PHONY: help setup engine images lint unit integration test molecule site-test demo demo-down restore-test bench shell clean lock
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "ANSIBLE_CORE=2.19|2.20|2.21 chooses the ansible-core line; SCENARIO=NAME one molecule scenario."
 	@echo "Everything is kept in DEPLOYMENT_MONITORING_CACHE (~/.cache/deployment-monitoring)."
 
@@ -34,6 +34,10 @@ molecule: images ## the scenarios on real targets; SCENARIO=NAME: that one, show
 
 site-test: images ## the whole site on one target
 	@$(RUN) molecule test -s default
+
+restore-test: images ## a stack backed up, wiped, restored on it and on another server: the comparison
+	@$(RUN) molecule test -s backup
+	@$(RUN) python tests/benchmarks/restore.py
 
 bench: images ## the benchmarks of docs/performance.md
 	@$(RUN) python tests/benchmarks/run.py

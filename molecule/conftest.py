@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -72,3 +76,24 @@ def wait_until() -> Callable[..., Any]:
         return answer
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Path:
+    """The program of an S3-compatible store that checks keys, versitygw: compiled, or taken from the cache."""
+    cache = Path(os.environ["DEPLOYMENT_MONITORING_CACHE"])
+    source = Path(__file__).parents[1] / "tests/logs/s3-server"
+    sources = b"".join(path.read_bytes() for path in sorted(source.iterdir()))
+    program = cache / "bin" / f"versitygw-{hashlib.sha256(sources).hexdigest()[:12]}"
+    if not program.exists():
+        caches = {"GOMODCACHE": str(cache / "go/mod"), "GOCACHE": str(cache / "go/build"), "CGO_ENABLED": "0"}
+        unfinished = program.with_suffix(f".{os.getpid()}")
+        words = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(unfinished)]
+        subprocess.run(
+            [*words, "github.com/versity/versitygw/cmd/versitygw"],
+            cwd=source,
+            env={**os.environ, **caches, "GOFLAGS": "-mod=readonly"},
+            check=True,
+        )
+        unfinished.rename(program)
+    return program

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import secrets
 import subprocess
 import tempfile
@@ -15,28 +13,8 @@ from urllib.parse import quote
 import pytest
 
 CHECKOUT = Path(__file__).parents[3]
-CACHE = Path(os.environ["DEPLOYMENT_MONITORING_CACHE"])
-SOURCE = CHECKOUT / "tests/logs/s3-server"
 LOKI = "http://127.0.0.1:3100"
 KEY, SECRET = "logs-of-a-test", secrets.token_urlsafe(24)
-
-
-def server():
-    """Build the store's program, or take it from the cache."""
-    sources = b"".join(path.read_bytes() for path in sorted(SOURCE.iterdir()))
-    program = CACHE / "bin" / f"versitygw-{hashlib.sha256(sources).hexdigest()[:12]}"
-    if not program.exists():
-        caches = {"GOMODCACHE": str(CACHE / "go/mod"), "GOCACHE": str(CACHE / "go/build"), "CGO_ENABLED": "0"}
-        unfinished = program.with_suffix(f".{os.getpid()}")
-        words = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(unfinished)]
-        subprocess.run(
-            [*words, "github.com/versity/versitygw/cmd/versitygw"],
-            cwd=SOURCE,
-            env={**os.environ, **caches, "GOFLAGS": "-mod=readonly"},
-            check=True,
-        )
-        unfinished.rename(program)
-    return program
 
 
 def converge(**variables):
@@ -51,9 +29,9 @@ def converge(**variables):
 
 
 @pytest.fixture(scope="module")
-def store(host, wait_until, http):
+def store(host, wait_until, http, s3_server):
     """The store, running, with an empty bucket."""
-    subprocess.run(["docker", "cp", str(server()), f"{host.backend.name}:/usr/local/bin/versitygw"], check=True)
+    subprocess.run(["docker", "cp", str(s3_server), f"{host.backend.name}:/usr/local/bin/versitygw"], check=True)
     host.run("systemctl stop s3 2>/dev/null; rm -rf /srv/s3 /srv/s3-iam")
     host.check_output("mkdir -p /srv/s3/logs /srv/s3-iam")
     host.check_output(

@@ -16,6 +16,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 import typing as t
@@ -201,7 +202,9 @@ class _Plain:
         if not self._identity:
             raise ArchiveError(f"{self._path} is encrypted: name the file with the secret key")
         words = [_age_program(), "--decrypt", "--identity", self._identity, self._path]
-        self._age = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._age = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
         self._stream = self._age.stdout
         return self._stream
 
@@ -214,7 +217,9 @@ class _Plain:
             pass
         self._stream.close()
         said = self._age.stderr.read().decode(errors="replace").strip() if self._age.stderr else ""
-        if self._age.wait():
+        code = self._age.wait()
+        # Whoever stopped reading before the end has a reason of their own.
+        if code and not (kind is not None and code == -signal.SIGPIPE):
             raise ArchiveError(f"{self._path} cannot be decrypted: {said}") from error
 
 

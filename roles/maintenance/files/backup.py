@@ -22,8 +22,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import sqlite3
+import stat
 import subprocess
 import time
 import typing as t
@@ -35,7 +37,10 @@ import silences
 from engine import Engine, EngineError
 
 _NAME = re.compile(r"monitoring-.+-(\d{8}T\d{6}Z)\.tar\.gz(\.age)?")
+_SNAPSHOT = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]+")
+_SNAPSHOT_SECONDS = 600
 _FLUSH_SECONDS = 20.0
+_TRIES = 5
 _COPY_SECONDS = 6 * 3600
 
 
@@ -98,37 +103,58 @@ def size_of(root: str) -> int:
     return total
 
 
-def link_tree(source: str, target: str, vanishing: bool = False) -> None:
-    """Link all files of a tree; copy where the file systems differ.
+def link_tree(source: str, target: str) -> list[str]:
+    """Link all files of a tree that are never changed once written; copy where the file systems differ.
 
-    :param vanishing: whether files may be removed meanwhile by their program.
+    :returns: the files that vanished meanwhile.
     """
+
+    def link(path: str, place: str) -> None:
+        try:
+            os.link(path, place)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copy2(path, place)
+
+    return _each_file(source, target, link)
+
+
+def copy_tree(source: str, target: str) -> list[str]:
+    """Copy the files of a tree that its program goes on writing, each as it is now.
+
+    :returns: the files that vanished meanwhile.
+    """
+    return _each_file(source, target, shutil.copy2)
+
+
+def whole(take: t.Callable[[str, str], list[str]], source: str, target: str) -> None:
+    """Take a tree again until no file vanished while it was taken: what replaced that file may not have been seen.
+
+    :param take: link_tree or copy_tree.
+    :raises BackupError: when its program goes on removing files.
+    """
+    for attempt in range(_TRIES):
+        if not (vanished := take(source, target)):
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        time.sleep(0.5 * (attempt + 1))
+    raise BackupError(f"{vanished[0]} and others were removed while {source} was read, {_TRIES} times; try again later")
+
+
+def _each_file(source: str, target: str, take: t.Callable[[str, str], t.Any]) -> list[str]:
+    vanished = []
     for directory, _names, found in os.walk(source):
         place = os.path.normpath(os.path.join(target, os.path.relpath(directory, source)))
         os.makedirs(place, exist_ok=True)
         for name in found:
             path = os.path.join(directory, name)
-            if os.path.islink(path) or not os.path.isfile(path):
-                continue
-            with contextlib.suppress(*([FileNotFoundError] if vanishing else [])):
-                try:
-                    os.link(path, os.path.join(place, name))
-                except FileNotFoundError:
-                    raise
-                except OSError:
-                    shutil.copy2(path, os.path.join(place, name))
-
-
-def copy_tree(source: str, target: str) -> None:
-    """Copy the files of a tree that its program goes on writing, each as it is now."""
-    for directory, _names, found in os.walk(source):
-        place = os.path.normpath(os.path.join(target, os.path.relpath(directory, source)))
-        os.makedirs(place, exist_ok=True)
-        for name in found:
-            path = os.path.join(directory, name)
-            if not os.path.islink(path) and os.path.isfile(path):
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.copy2(path, os.path.join(place, name))
+            try:
+                if stat.S_ISREG(os.lstat(path).st_mode):
+                    take(path, os.path.join(place, name))
+            except FileNotFoundError:
+                vanished.append(path)
+    return vanished
 
 
 def _stage_prometheus(service: dict[str, t.Any], target: str) -> str:
@@ -139,12 +165,17 @@ def _stage_prometheus(service: dict[str, t.Any], target: str) -> str:
     """
     data = service["data_dir"]
     if service["snapshots"]:
-        answer = json.loads(ask(service, "/api/v1/admin/tsdb/snapshot", "POST", timeout=600))
+        # Read by the next run when this one is killed: Prometheus ends a snapshot that nobody waits for any more.
+        with open(target + ".asked", "w") as writer:
+            json.dump({"at": time.time(), "there": _snapshots(data)}, writer)
+        answer = json.loads(ask(service, "/api/v1/admin/tsdb/snapshot", "POST", timeout=_SNAPSHOT_SECONDS))
         snapshot = os.path.join(data, "snapshots", answer["data"]["name"])
         try:
-            link_tree(snapshot, target)
+            if vanished := link_tree(snapshot, target):
+                raise BackupError(f"somebody removes files of {snapshot}: {vanished[0]}")
         finally:
             shutil.rmtree(snapshot, ignore_errors=True)
+            os.unlink(target + ".asked")
         return "snapshot"
     for attempt in range(3):
         shutil.rmtree(target, ignore_errors=True)
@@ -157,12 +188,35 @@ def _stage_prometheus(service: dict[str, t.Any], target: str) -> str:
     else:
         raise BackupError("Prometheus' log was cut three times while it was copied; try again later")
     for name in sorted(os.listdir(data)):
-        if re.fullmatch(r"[0-9A-Z]{26}", name):
-            link_tree(os.path.join(data, name), os.path.join(target, name), vanishing=True)
-            if not os.path.exists(os.path.join(target, name, "meta.json")):
-                # It was merged into a larger one, or its time was over; a piece of it would be damage.
-                raise BackupError(f"Prometheus removed its block {name} meanwhile; try again")
+        block = re.fullmatch(r"[0-9A-Z]{26}", name)
+        if block and link_tree(os.path.join(data, name), os.path.join(target, name)):
+            # It was merged into a larger one, or its time was over; a piece of it would be damage.
+            raise BackupError(f"Prometheus removed its block {name} meanwhile; try again")
     return "log and blocks"
+
+
+def _snapshots(data: str) -> list[str]:
+    folder = os.path.join(data, "snapshots")
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+def clear_leftovers(settings: Settings) -> None:
+    """Remove what a run that was killed left: its links, half an archive, and the snapshot that it asked for."""
+    staging = os.path.join(settings["data_dir"], ".backup")
+    asked = os.path.join(staging, "prometheus.asked")
+    prometheus = settings["services"].get("prometheus")
+    if prometheus and os.path.exists(asked):
+        with contextlib.suppress(ValueError, KeyError), open(asked) as reader:
+            note = json.load(reader)
+            for name in _snapshots(prometheus["data_dir"]):
+                match = _SNAPSHOT.fullmatch(name)
+                # One that somebody else made is none of ours; only its time can tell.
+                if match and name not in note["there"] and 0 <= _moment(match) - int(note["at"]) <= _SNAPSHOT_SECONDS:
+                    shutil.rmtree(os.path.join(prometheus["data_dir"], "snapshots", name), ignore_errors=True)
+    shutil.rmtree(staging, ignore_errors=True)
+    for name in os.listdir(settings["backup_dir"]):
+        if name.endswith(".part") and _NAME.match(name):
+            os.unlink(os.path.join(settings["backup_dir"], name))
 
 
 def _segments(data: str) -> list[str]:
@@ -172,8 +226,7 @@ def _segments(data: str) -> list[str]:
 def _stage_alertmanager(service: dict[str, t.Any], target: str) -> str:
     """What it told already is copied; its silences are asked for, since its file of them is up to 15 minutes old."""
     found = json.loads(ask(service, "/api/v2/silences"))
-    copy_tree(service["data_dir"], target)
-    os.makedirs(target, exist_ok=True)
+    whole(copy_tree, service["data_dir"], target)
     with open(os.path.join(target, "silences"), "wb") as writer:
         writer.write(silences.state_file(found, service["retention"]))
     standing = sum(silence["status"]["state"] != "expired" for silence in found)
@@ -195,16 +248,25 @@ def _stage_loki(service: dict[str, t.Any], target: str) -> str:
             break
         time.sleep(0.25)
     os.makedirs(target, exist_ok=True)
-    for name in sorted(os.listdir(data), key=lambda name: (name == "chunks", name != "wal", name)):
-        path = os.path.join(data, name)
+    # Each before what it is moved on to.
+    first, last = ["wal", "tsdb-shipper-active/wal", "tsdb-shipper-active"], ["chunks/index", "chunks"]
+    made_anew = ["tsdb-shipper-cache", "tsdb-cache", "ruler-wal"]
+    others = [name for name in sorted(os.listdir(data)) if name not in (*first, *last, *made_anew)]
+    for name in (*first, *others, *last):
+        path, place = os.path.join(data, name), os.path.join(target, name)
         if name == "chunks":
-            link_tree(path, os.path.join(target, name), vanishing=True)
-        elif name in ("tsdb-shipper-cache", "tsdb-cache", "ruler-wal"):
-            continue  # made anew from the rest
+            # Its index is there already, and must not be newer than the log; a chunk that is over its time is no loss.
+            for entry in sorted(os.listdir(path)) if os.path.isdir(path) else []:
+                if entry != "index":
+                    link_tree(os.path.join(path, entry), os.path.join(place, entry))
+        elif name == "tsdb-shipper-active":
+            for entry in sorted(os.listdir(path)) if os.path.isdir(path) else []:
+                if entry != "wal":
+                    whole(copy_tree, os.path.join(path, entry), os.path.join(place, entry))
         elif os.path.isdir(path):
-            copy_tree(path, os.path.join(target, name))
+            whole(link_tree if name == "chunks/index" else copy_tree, path, place)
         elif os.path.isfile(path):
-            shutil.copy2(path, os.path.join(target, name))
+            shutil.copy2(path, place)
     return "log, index and chunks"
 
 
@@ -226,7 +288,7 @@ def _stage_grafana(service: dict[str, t.Any], target: str) -> str:
     os.chmod(os.path.join(target, database), 0o640)
     for name in os.listdir(data):
         if os.path.isdir(os.path.join(data, name)):
-            copy_tree(os.path.join(data, name), os.path.join(target, name))
+            whole(copy_tree, os.path.join(data, name), os.path.join(target, name))
     return f"database with {users} users"
 
 
@@ -300,6 +362,10 @@ def newest(settings: Settings) -> str:
 def _made(name: str) -> float:
     match = _NAME.fullmatch(name)
     assert match
+    return _moment(match)
+
+
+def _moment(match: re.Match[str]) -> float:
     made = datetime.datetime.strptime(match.group(1), "%Y%m%dT%H%M%SZ")
     return made.replace(tzinfo=datetime.timezone.utc).timestamp()
 
@@ -323,9 +389,7 @@ def copy_out(path: str, destination: str) -> None:
         except subprocess.TimeoutExpired as error:
             raise BackupError(f"the copy to {destination} did not end within {_COPY_SECONDS} s") from error
         if done.returncode:
-            raise BackupError(
-                f"the archive is at {path}; its copy to {destination} failed: {done.stderr.strip()[-500:]}"
-            )
+            raise BackupError(f"the copy to {destination} failed: {done.stderr.strip()[-500:]}")
 
 
 def run(settings: Settings, check: bool = False) -> dict[str, t.Any]:
@@ -337,11 +401,13 @@ def run(settings: Settings, check: bool = False) -> dict[str, t.Any]:
         # The archives hold the secrets of the deployed configuration.
         os.chmod(settings["backup_dir"], 0o700)
         staging = os.path.join(settings["data_dir"], ".backup")
-        # A run that was killed leaves its links, and half an archive.
-        shutil.rmtree(staging, ignore_errors=True)
-        for name in os.listdir(settings["backup_dir"]):
-            if name.endswith(".part"):
-                os.unlink(os.path.join(settings["backup_dir"], name))
+        if os.path.exists(former := os.path.join(settings["data_dir"], ".restore-former")):
+            raise BackupError(
+                f"a restore was cut off, and {former} has what it set aside: run playbooks/restore.yml again, which "
+                "puts that back first"
+            )
+        if not check:
+            clear_leftovers(settings)
         versions = images(settings["services"])
         sizes = require_room(settings)
         stamp = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
@@ -373,8 +439,16 @@ def run(settings: Settings, check: bool = False) -> dict[str, t.Any]:
                 raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+        # Before the copies: where a laptop is away for weeks, the disk must not fill up.
+        removed = prune(settings, now)
+        problems = []
         for destination in settings["copies"]:
-            copy_out(path, destination)
+            try:
+                copy_out(path, destination)
+            except BackupError as error:
+                problems.append(str(error))
+        if problems:
+            raise BackupError(f"the archive is at {path}; {'; '.join(problems)}")
         return {
             "archive": path,
             "sha256": digest,
@@ -384,7 +458,7 @@ def run(settings: Settings, check: bool = False) -> dict[str, t.Any]:
             "data_bytes": header["bytes"],
             "images": versions,
             "copies": settings["copies"],
-            "removed": prune(settings, now),
+            "removed": removed,
             "metrics": {
                 "monitoring_backup_last_success_timestamp_seconds": round(now),
                 "monitoring_backup_size_bytes": size,
@@ -393,8 +467,15 @@ def run(settings: Settings, check: bool = False) -> dict[str, t.Any]:
         }
 
 
+def end_in_order() -> None:
+    """Have a request to end clean up on its way out, and a lost connection end nothing."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit("asked to end"))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def main(arguments: list[str]) -> int:
     """Run the program and return its exit code."""
+    end_in_order()
     with open(arguments[0]) as reader:
         settings = t.cast("Settings", json.load(reader)["backup"])
     os.umask(0o077)

@@ -32,6 +32,8 @@ from engine import Engine, EngineError
 
 _READY_SECONDS = 180.0
 _STAGING, _FORMER, _DONE = ".restore", ".restore-former", ".restore-done"
+# In the directory of former data: which services are being exchanged, and which files were added.
+_JOURNAL = ".journal.json"
 
 
 class RestoreError(Exception):
@@ -96,27 +98,34 @@ class Restore:
 
     def _swap(self) -> dict[str, float]:
         """Exchange the data of all services; when one does not get ready, put all of them back."""
-        os.makedirs(self.former, mode=0o700)
+        os.mkdir(self.former, 0o700)
         away: dict[str, float] = {}
-        added: list[str] = []
-        name = ""
+        name, added = "", t.cast("list[str]", [])
+        self._note(added)
         try:
             for name in self.names:
                 left = time.monotonic()
                 self._exchange(name)
-                added += self._add_own_files(name)
+                self._add_own_files(name, added)
                 self.engine.start(name)
                 self._prove(name)
                 away[name] = round(time.monotonic() - left, 2)
-        except (RestoreError, backup.BackupError, EngineError, OSError, ValueError) as error:
+        except BaseException as error:  # whatever it was, also a request to end: the former data have to come back
             log = self.engine.logs(name, 10)
-            for path in added:
-                os.unlink(path)
             said = "; ".join(self._recover()) or "nothing had to be put back"
             raise RestoreError(f"{name} could not be restored: {error}. {said}. Its last log lines: {log}") from error
         os.rename(self.former, self.done)
         shutil.rmtree(self.done, ignore_errors=True)
         return away
+
+    def _note(self, added: list[str]) -> None:
+        """Write down, before it is done, what a run that is killed leaves to be undone."""
+        path = os.path.join(self.former, _JOURNAL)
+        with open(path + ".new", "w") as writer:
+            json.dump({"services": self.names, "added": added}, writer)
+            writer.flush()
+            os.fsync(writer.fileno())
+        os.rename(path + ".new", path)
 
     def _exchange(self, name: str) -> None:
         """Stop a service, set its data aside and put the archive's in their place."""
@@ -124,18 +133,19 @@ class Restore:
         assert actual is not None
         user, group = owner(actual)
         place, new = self.services[name]["data_dir"], os.path.join(self.staging, "data", name)
+        if not os.path.isdir(place):
+            raise RestoreError(f"{place} is missing: run site.yml first")
         os.makedirs(new, exist_ok=True)
         for directory, names, files in os.walk(new):
             for path in [directory, *(os.path.join(directory, entry) for entry in [*names, *files])]:
                 os.chown(path, user, group)
             os.chmod(directory, 0o750)
         self.engine.stop(name, actual["Config"].get("StopTimeout") or 60)
-        if os.path.isdir(place):
-            os.rename(place, os.path.join(self.former, name))
+        os.rename(place, os.path.join(self.former, name))
         os.rename(new, place)
 
-    def _add_own_files(self, name: str) -> list[str]:
-        service, added = self.services[name], []
+    def _add_own_files(self, name: str, added: list[str]) -> None:
+        service = self.services[name]
         actual = self.engine.container(name)
         group = owner(actual)[1] if actual else 0
         for folder in service["own_files"]:
@@ -147,11 +157,11 @@ class Restore:
                     if not os.path.isdir(target):
                         os.mkdir(target, 0o750)
                         os.chown(target, 0, group)
+                    added.append(path)
+                    self._note(added)
                     shutil.copyfile(os.path.join(source, entry), path)
                     os.chown(path, 0, group)
                     os.chmod(path, 0o640)
-                    added.append(path)
-        return added
 
     def _prove(self, name: str) -> None:
         service, deadline, problem = self.services[name], time.monotonic() + _READY_SECONDS, ""
@@ -169,29 +179,39 @@ class Restore:
 
     def _recover(self) -> list[str]:
         """Put back whatever former data there are: of this run, or of one that was killed."""
-        notes = []
-        for name in sorted(os.listdir(self.former)) if os.path.isdir(self.former) else []:
-            kept = os.path.join(self.former, name)
-            place = self.services[name]["data_dir"] if name in self.services else ""
-            if not place:
-                continue
+        if not os.path.isdir(self.former):
+            return []
+        notes, journal = [], os.path.join(self.former, _JOURNAL)
+        begun: dict[str, list[str]] = {"services": [], "added": []}
+        if os.path.exists(journal):
+            with open(journal) as reader:
+                begun.update(json.load(reader))
+        for path in begun["added"]:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        kept = [name for name in sorted(os.listdir(self.former)) if not name.startswith(".journal")]
+        for name in kept:
+            if name not in self.services:
+                raise RestoreError(
+                    f"{os.path.join(self.former, name)} is what a restore that was killed set aside, and {name} is not "
+                    "a service of this host any more: put it where it belongs, or remove it"
+                )
+            place = self.services[name]["data_dir"]
             with contextlib.suppress(EngineError):
                 self.engine.stop(name, 60)
             shutil.rmtree(place, ignore_errors=True)
-            os.rename(kept, place)
-            self.engine.start(name)
+            os.rename(os.path.join(self.former, name), place)
+        # Those too that were stopped before their data were moved.
+        for name in sorted({*kept, *begun["services"]}):
+            with contextlib.suppress(EngineError):
+                self.engine.start(name)
+        for name in kept:
             try:
                 self._prove(name)
                 notes.append(f"{name} has its former data again")
             except RestoreError as error:
                 notes.append(f"{name} has its former data again and is not ready: {error}")
-        if os.path.isdir(self.former):
-            # A service that was stopped before its data were moved.
-            for name in self.names:
-                with contextlib.suppress(EngineError):
-                    self.engine.start(name)
-            if not os.listdir(self.former):
-                os.rmdir(self.former)
+        shutil.rmtree(self.former)
         return notes
 
 
@@ -229,6 +249,7 @@ def main(words: list[str]) -> int:
     with open(given.settings) as reader:
         settings = t.cast("backup.Settings", json.load(reader)["backup"])
     names = [name for name in given.services.split(",") if name]
+    backup.end_in_order()
     os.umask(0o077)
     try:
         with backup.locked(settings["backup_dir"]):

@@ -17,6 +17,7 @@ sys.dont_write_bytecode = True
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 import typing as t
@@ -52,7 +53,10 @@ def exposition(values: dict[str, float]) -> str:
 
 def write(directory: str, name: str, values: dict[str, float]) -> None:
     """Put metrics in their place, whole and readable for node_exporter."""
-    os.makedirs(directory, exist_ok=True)
+    if not os.path.isdir(directory):
+        os.makedirs(directory)
+        # Whatever the umask is: node_exporter runs as nobody.
+        os.chmod(directory, 0o755)
     target = os.path.join(directory, f"monitoring_{name}.prom")
     # node_exporter reads *.prom only.
     with open(target + ".new", "w") as writer:
@@ -102,6 +106,9 @@ def run(settings: dict[str, t.Any], settings_path: str, name: str, arguments: li
 
 def main(arguments: list[str]) -> int:
     """Run the program and return its exit code."""
+    # systemd tells all of a unit's processes to end: the program beside this one does, and this one tells of it.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda _number, _frame: None)
     with open(arguments[0]) as reader:
         settings = json.load(reader)
     return run(settings["timers"], arguments[0], arguments[1], arguments[2:])
