@@ -156,7 +156,7 @@ class TestArchive:
         with pytest.raises(archive.ArchiveError, match="apt-get install age"):
             archive.Writer(str(tmp_path / "a.tar.gz.age"), {}, 1, ["age1x"])
 
-    @pytest.mark.skipif(shutil.which("age") is None, reason="age is not installed here")
+    @pytest.mark.skipif(shutil.which("age") is None, reason="age is not installed here; molecule/backup has it")
     def test_encrypted_it_is_read_with_its_key_only(self, archive, tmp_path):
         for name in ("right", "wrong"):
             subprocess.run(["age-keygen", "-o", tmp_path / name], check=True, capture_output=True)
