@@ -309,12 +309,12 @@ def made(first, name, format_=1, images=None, files=None, sizes=None):
     program = (
         f"import sys; sys.dont_write_bytecode = True; sys.path.insert(0, {PROGRAMS!r}); import archive\n"
         f"archive.FORMAT = {format_}\n"
-        f"w = archive.Writer({f'{ARCHIVES}/{name}'!r}, {header!r}, 1, [])\n"
+        f"w = archive.Writer({f'/root/made/{name}'!r}, {header!r}, 1, [])\n"
         f"for path, text in {(files or {'data/grafana/x': 'y'})!r}.items(): w.add_text(path, text)\n"
         "w.close()\n"
     )
-    first.host.check_output("python3 -c %s", program)
-    return f"{ARCHIVES}/{name}"
+    first.host.check_output("mkdir -p /root/made && python3 -c %s", program)
+    return f"/root/made/{name}"
 
 
 def restore(stack, *words, settings=f"{PROGRAMS}/settings.json"):
@@ -475,7 +475,7 @@ def test_no_backup_is_made_of_a_restore_that_was_killed(first, known):
 def test_a_backup_that_was_killed_leaves_nothing_after_the_next(first, known, after, about):
     folder, theirs = "/var/lib/deployment-monitoring/prometheus/snapshots", "20260101T000000Z-0123456789abcdef"
     before = first.archives()
-    first.host.check_output(f"mkdir -p {folder}/{theirs}")
+    first.host.check_output(f"mkdir -p {folder}/{theirs} && chown -R 59090:59090 {folder}")
     killed(first, "backup", after, about)
     assert first.archives() == before
     assert first.host.file("/var/lib/deployment-monitoring/.backup").exists
