@@ -46,6 +46,7 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "data_target": {"type": "str"},
     "directories": _STRINGS,
     "units": _STRINGS,
+    "unwanted": _STRINGS,
     "ready": {"type": "dict", "default": {}},
     "check": {"type": "dict"},
     "reload": {"type": "dict"},
@@ -224,6 +225,7 @@ class ActionModule(ActionBase):
             "data_dir": os.path.join(self._value("monitoring_data_dir"), name),
             "directories": arguments["directories"],
             "units": arguments["units"],
+            "unwanted": arguments["unwanted"],
             "files": {
                 path: {
                     "sha256": hashlib.sha256(data).hexdigest(),

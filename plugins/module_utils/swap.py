@@ -168,11 +168,18 @@ class Swap:
     def _units(self) -> None:
         self._put_files()
         units.put(self.service["units"], os.path.join(self.service["config_dir"], units.DIRECTORY))
+        self._remove_unwanted()
+
+    def _remove_unwanted(self) -> None:
+        for path in self.service["unwanted"]:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
     def _remove(self) -> None:
         if self.service["units"]:
             units.remove(self.service["units"])
             tree.clear(self.service["config_dir"], self.service["keep"])
+            self._remove_unwanted()
             return
         if self.engine.container(self.name):
             self.engine.stop(self.name, self.service["stop_timeout"])

@@ -145,12 +145,14 @@ def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[st
 
 def compare_units(service: dict[str, t.Any]) -> dict[str, t.Any]:
     """Decide what has to happen to units of the host, which have files and systemd, and no container."""
+    left = [path for path in service["unwanted"] if os.path.lexists(path)]
     if service["state"] == "absent":
-        there = tree.ours(service["config_dir"], service["keep"]) or units.linked(service["units"])
+        there = tree.ours(service["config_dir"], service["keep"]) or units.linked(service["units"]) or left
         return _decision(REMOVE if there else NONE, ["it is not wanted here"] if there else [])
     files = tree.compare(service["config_dir"], service["files"], (0, 0), service["keep"])
     reasons = [f"{path}: {how}" for how, paths in files.items() for path in paths]  # type: ignore[attr-defined]
     reasons += [f"{path}: missing" for path in service["directories"] if not os.path.isdir(path)]
+    reasons += [f"{path}: not wanted" for path in left]
     reasons += units.differences(service["units"], os.path.join(service["config_dir"], units.DIRECTORY))
     return _decision(UNITS if reasons else NONE, reasons, files)
 

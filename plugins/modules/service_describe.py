@@ -80,6 +80,13 @@ options:
     type: list
     elements: str
     default: []
+  unwanted:
+    description:
+      - Files on the host, outside of the tree, that units left which are not wanted any more. They are removed. Only
+        with I(units).
+    type: list
+    elements: str
+    default: []
   stop_timeout:
     description: Seconds that the program may take to end.
     type: int

@@ -661,10 +661,23 @@ def test_a_time_that_systemd_does_not_know_is_taken_back(first):
     assert " 05:17:00 " in first.host.check_output(words)
 
 
+def test_another_directory_of_metrics_is_made_and_written(first):
+    folder = "/srv/metrics/of-timers"
+    assert site(node_exporter_textfile_dir=folder) == 1
+    first.host.check_output("systemctl start monitoring-backup.service")
+    modes = first.host.check_output(f"stat -c %a {folder} {folder}/monitoring_backup.prom").split()
+    assert modes == ["755", "644"]
+    ask = "curl -s http://127.0.0.1:9100/metrics"
+    assert 'monitoring_timer_last_result{timer="backup"} 1' in first.host.check_output(ask)
+
+
 def test_where_it_is_not_wanted_nothing_but_the_archives_is_left(first):
     archives = first.archives()
     assert site(maintenance_state="absent") == 1
     assert first.host.run("find /etc/systemd/system -name 'monitoring-backup*'").stdout == ""
     assert not first.host.file(PROGRAMS).exists
     assert first.archives() == archives
+    # What the timers told last would be an alert for ever.
+    told = first.host.check_output("ls /var/lib/deployment-monitoring/textfile").split()
+    assert [name for name in told if name.startswith("monitoring_")] == []
     assert site(maintenance_state="absent") == 0

@@ -51,6 +51,7 @@ def describe() -> Callable[..., dict[str, t.Any]]:
             "data_dir": "/srv/data/probe",
             "directories": [],
             "units": [],
+            "unwanted": [],
             "files": {},
             "keep": [],
             "watched": [],
