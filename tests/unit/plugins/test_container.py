@@ -73,7 +73,20 @@ CHANGES: dict[str, tuple[t.Any, str]] = {
     "data_dir": ("/srv/other", "mounts"),
 }
 # What is no property of the container: who listens, what is checked, how it is asked.
-BESIDES = {"name", "state", "directories", "units", "unwanted", "files", "keep", "watched", "listen", "ready", "check", "reload"}
+BESIDES = {
+    "name",
+    "state",
+    "directories",
+    "units",
+    "unwanted",
+    "files",
+    "keep",
+    "watched",
+    "listen",
+    "ready",
+    "check",
+    "reload",
+}
 
 
 def fields(found: list[tuple[str, t.Any, t.Any]]) -> list[str]:
