@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 
@@ -75,6 +76,13 @@ def remove(names: list[str]) -> None:
     _each("stop", timers)
     _each("disable", there)
     _systemctl("daemon-reload")
+
+
+def end(name: str) -> None:
+    """Stop a unit that systemd may not have any more, and forget that it failed."""
+    for verb in ("stop", "reset-failed"):
+        with contextlib.suppress(UnitError):
+            _systemctl(verb, name)
 
 
 def _same(path: str, other: str) -> bool:
