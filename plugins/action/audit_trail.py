@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import socket
 import subprocess
 import typing as t
@@ -90,5 +91,7 @@ def _who() -> str:
 
 
 def _playbook() -> str:
-    names = [os.path.splitext(os.path.basename(path))[0] for path in context.CLIARGS.get("args") or ()]
+    # A file, or a playbook's full name in a collection.
+    paths = [re.sub(r"\.ya?ml$", "", path) for path in context.CLIARGS.get("args") or ()]
+    names = [os.path.basename(path).rpartition(".")[2] for path in paths]
     return " ".join(names) or "unknown"

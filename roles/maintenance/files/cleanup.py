@@ -60,7 +60,7 @@ def former_images(engine: Engine, ledger: dict[str, str], wanted: set[str], keep
     :param kept: references that stay whatever they are.
     """
     used = {entry["ImageID"] for entry in engine.get("/containers/json", {"all": 1})}
-    images = {image["Id"]: image for image in engine.get("/images/json", {"shared-size": 1})}
+    images = {image["Id"]: image for image in engine.get("/system/df", {"type": "image"})["Images"]}
     former: dict[str, list[tuple[float, str, dict[str, t.Any]]]] = {}
     items = []
     for reference, identifier in ledger.items():
