@@ -307,7 +307,7 @@ def former(host, tmp_path_factory):
     return name
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def strangers(host):
     """What somebody else made, close to ours by name."""
     committed(host, f"{NODE_EXPORTER}:v0.0.2-of-somebody")

@@ -209,11 +209,13 @@ class HealthCheck:
             name = f"target {labels.get('job')} {which} of {labels.get('host', which)}"
             trouble = target["lastError"] or "not scraped yet"
             yield Finding("prometheus", name, "" if target["health"] == "up" else f"{target['scrapeUrl']}: {trouble}")
+        metrics = ask(f"{url}/metrics")
+        read = sample(metrics, "prometheus_config_last_reload_success_timestamp_seconds")
         groups = json.loads(ask(f"{url}/api/v1/rules"))["data"]["groups"]
         yield Finding("prometheus", "rules", "" if groups else "it has no rules")
         for group in groups:
-            yield Finding("prometheus", f"rules {group['name']}", _rules(group))
-        loaded = sample(ask(f"{url}/metrics"), "prometheus_config_last_reload_successful")
+            yield Finding("prometheus", f"rules {group['name']}", _rules(group, read or 0.0))
+        loaded = sample(metrics, "prometheus_config_last_reload_successful")
         refused = "it refused its last configuration: docker logs prometheus tells why"
         yield Finding("prometheus", "configuration", "" if loaded == 1 else refused, False)
         if "alertmanager" in self.present:
@@ -361,14 +363,17 @@ def _answers(part: t.Callable[[], t.Iterable[Finding]]) -> list[Finding]:
     return found
 
 
-def _rules(group: dict[str, t.Any]) -> str:
-    """Return what is wrong with a group of rules."""
+def _rules(group: dict[str, t.Any], read: float) -> str:
+    """Return what is wrong with a group of rules.
+
+    :param read: when Prometheus read its rules; each group has its first turn within its interval from then on.
+    """
     for rule in group["rules"]:
         if rule.get("health") == "err":
             return f"{rule['name']} cannot be evaluated: {rule.get('lastError')}"
     match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)", group.get("lastEvaluation") or "")
     if match is None or match.group(1).startswith("0001"):
-        return "not evaluated yet"
+        return "not evaluated yet" if time.time() - read > float(group["interval"]) + 30 else ""
     # Written with the server's own zone, so its offset counts.
     offset = re.search(r"([+-]\d\d):?(\d\d)$", group["lastEvaluation"])
     evaluated = datetime.datetime.fromisoformat(match.group(1)).replace(tzinfo=datetime.timezone.utc).timestamp()

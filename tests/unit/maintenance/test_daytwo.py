@@ -131,8 +131,13 @@ class TestHealthCheck:
         ],
     )
     def test_a_group_of_rules_is_evaluated_in_time(self, health, evaluated, words):
-        reason = health._rules({"rules": [], "interval": 15, "lastEvaluation": evaluated()})
+        reason = health._rules({"rules": [], "interval": 15, "lastEvaluation": evaluated()}, 0.0)
         assert reason.startswith(words) if words else reason == ""
+
+    @pytest.mark.parametrize(("ago", "words"), [(200, ""), (400, "not evaluated yet")])
+    def test_a_slow_group_may_wait_for_its_first_turn(self, health, ago, words):
+        group = {"rules": [], "interval": 300, "lastEvaluation": "0001-01-01T00:00:00Z"}
+        assert health._rules(group, time.time() - ago) == words
 
     def test_a_sum_of_a_metric_is_read_and_a_longer_name_is_not(self, health):
         text = '# HELP a x\na{b="1"} 2\na{b="2"} 3\nab 100\n'
