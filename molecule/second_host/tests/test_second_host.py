@@ -55,3 +55,17 @@ def test_nothing_of_it_listens_on_all_addresses(host):
         listening = machine.check_output("ss -H -ltn").splitlines()
         everywhere = [line.split()[3] for line in listening if line.split()[3].startswith(("0.0.0.0:", "*:", "[::]:"))]
         assert {address.rsplit(":", 1)[1] for address in everywhere} <= {"22"}
+
+
+def test_it_looks_after_itself_without_data_to_back_up():
+    told = {}
+    for name in ("health_check", "cleanup"):
+        words = "cd /etc/deployment-monitoring/maintenance && python3 -B timer.py settings.json %s"
+        done = other().run(words, name)
+        assert done.rc == 0, done.stdout
+        told[name] = json.loads(done.stdout)
+    assert {"shipping", "metrics of timers"} <= {one["check"] for one in told["health_check"]["checks"]}
+    timers = other().check_output("systemctl list-timers --all --no-legend 'monitoring-*'")
+    assert "monitoring-health-check.timer" in timers
+    assert "monitoring-cleanup.timer" in timers
+    assert "monitoring-backup.timer" not in timers

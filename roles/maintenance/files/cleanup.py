@@ -181,7 +181,7 @@ def run(settings: dict[str, t.Any], services: list[dict[str, t.Any]], check: boo
     ledger = _ledger(own["data_dir"])
     items += former_images(engine, ledger, wanted, own["keep_images"], own["kept_images"])
     items += left_volumes(engine)
-    if "backup" in settings:
+    if settings.get("backup"):
         items += old_archives(settings["backup"], now)
     items += left_directories(own["data_dir"], now)
     gone, problems = [], []
@@ -217,7 +217,7 @@ def main(arguments: list[str]) -> int:
         told = run(settings, services, "--check" in arguments)
     except (EngineError, OSError, ValueError, KeyError) as error:
         # Without knowing its own services it cannot tell what is former.
-        print(json.dumps({"error": str(error)}))
+        print(json.dumps({"error": str(error) if not isinstance(error, KeyError) else f"unexpected: {error!r}"}))
         return 1
     print(json.dumps(told))
     return 1 if told["problems"] else 0
