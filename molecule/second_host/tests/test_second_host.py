@@ -59,7 +59,7 @@ def test_nothing_of_it_listens_on_all_addresses(host):
 
 def test_it_looks_after_itself_without_data_to_back_up():
     told = {}
-    for name in ("health_check", "cleanup"):
+    for name in ("cleanup", "health_check"):
         words = "cd /etc/deployment-monitoring/maintenance && python3 -B timer.py settings.json %s"
         done = other().run(words, name)
         assert done.rc == 0, done.stdout
