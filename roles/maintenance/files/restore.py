@@ -202,15 +202,17 @@ class Restore:
             shutil.rmtree(place, ignore_errors=True)
             os.rename(os.path.join(self.former, name), place)
         # Those too that were stopped before their data were moved.
-        for name in sorted({*kept, *begun["services"]}):
+        begun["services"] = [name for name in sorted({*kept, *begun["services"]}) if name in self.services]
+        for name in begun["services"]:
             with contextlib.suppress(EngineError):
                 self.engine.start(name)
-        for name in kept:
+        for name in begun["services"]:
+            said = [f"{name} has its former data again"] if name in kept else []
             try:
                 self._prove(name)
-                notes.append(f"{name} has its former data again")
             except RestoreError as error:
-                notes.append(f"{name} has its former data again and is not ready: {error}")
+                said = [*(said or [name]), f"and is not ready: {error}"]
+            notes += [" ".join(said)] if said else []
         shutil.rmtree(self.former)
         return notes
 
