@@ -409,6 +409,7 @@ EXPLAINED = {
     r"file /root/\.ansible(/.*)? .*": "Ansible's own directory for each run",
     r"file /var/log/(port-manager|deployment-api|tunnel-manager)/.*": "the platform goes on writing",
     r"file /var/lib/simulated-platform/.*": "the platform goes on working",
+    r"file /var/log/((kern|auth|daemon|user|cron|mail)\.log|syslog|messages|debug) .*": "the system's own log",
     r"file /var/backups/(dpkg|alternatives|apt)\..*": "the system's own copies, made at midnight",
     r"file /var/lib/systemd/timers/stamp-(dpkg-db-backup|e2scrub_all|logrotate).*": "the system",
 }
