@@ -41,8 +41,11 @@ PLAIN_OUTPUT = {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", "PY_COLORS": "0", "TERM
 FROM_NOTHING_MINUTES = 60
 # What the first run goes by; later ones know better (DURATIONS).
 FIRST_GUESS_SECONDS = {
-    "molecule default": 270.0,
-    "molecule": 50.0,
+    "molecule default": 560.0,
+    "molecule faults": 560.0,
+    "molecule dashboards": 400.0,
+    "molecule logs": 390.0,
+    "molecule": 80.0,
     "images": 10.0,
     "image-tests": 90.0,
     "routing": 90.0,
