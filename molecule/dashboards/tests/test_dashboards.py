@@ -291,12 +291,19 @@ def world(host, http, wait_until):
         result = prometheus(http, f"query?query=timestamp(deployment_total=={GOOD + BAD})")["result"]
         return float(result[0]["value"][1]) if result else None
 
-    wait_until(scraped, what="the deployments in Prometheus", timeout=60)
+    counted = float(wait_until(scraped, what="the deployments in Prometheus", timeout=60))
     # Rates look back five minutes, and the rules over long windows are evaluated every three.
     seen_for("app-metrics", 320)
     for rule in ("deployment:success:ratio30d", "app:up:ratio30d", "slo:error_budget_remaining:ratio"):
         found = f"query?query=count({rule})"
         wait_until(lambda found=found: prometheus(http, found)["result"], what=f"the rule {rule}", timeout=240, every=3)
+    # The curve of deployments has a point at each round five minutes: one that they are in has to be there.
+    wait_until(
+        lambda: (scraped() or 0) > math.ceil(counted / 300) * 300,
+        what="a point of the curve of deployments",
+        timeout=320,
+        every=3,
+    )
     # Every rule once more after the last of them.
     time.sleep(20)
     end = int(scraped() * 1000)
