@@ -48,6 +48,9 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "units": _STRINGS,
     "unwanted": _STRINGS,
     "ready": {"type": "dict", "default": {}},
+    "proof": {"type": "list", "elements": "dict", "default": []},
+    "converted": _STRINGS,
+    "forward_only": {"type": "bool", "default": False},
     "check": {"type": "dict"},
     "reload": {"type": "dict"},
 }
@@ -238,6 +241,9 @@ class ActionModule(ActionBase):
             "watched": arguments["watched"],
             "listen": [{"address": address, "port": int(port), "variable": f"{name}_port"}] if port else [],
             "ready": ready,
+            "proof": arguments["proof"],
+            "converted": arguments["converted"],
+            "forward_only": arguments["forward_only"],
             "check": arguments["check"],
             "reload": arguments["reload"],
         }

@@ -7,6 +7,7 @@ And of a program over HTTP, from the host: several images have neither a shell n
 
 from __future__ import annotations
 
+import base64
 import glob
 import http.client
 import ipaddress
@@ -29,10 +30,14 @@ class Listener(t.NamedTuple):
     inode: str
 
 
-def http_get(target: dict[str, t.Any], path: str, timeout: float = 5.0) -> tuple[int, str]:
+def http_get(
+    target: dict[str, t.Any], path: str, timeout: float = 5.0, body: str = "", credentials: str = ""
+) -> tuple[int, str]:
     """Ask a program and return the status and the text of its answer.
 
     :param target: C(address) and C(port), or C(socket): the path of a unix socket.
+    :param body: JSON; makes it a POST.
+    :param credentials: C(login:password), for programs that ask who wants to know.
     :raises OSError: when nothing answers.
     """
     connection: http.client.HTTPConnection
@@ -40,8 +45,13 @@ def http_get(target: dict[str, t.Any], path: str, timeout: float = 5.0) -> tuple
         connection = _UnixConnection(target["socket"], timeout)
     else:
         connection = http.client.HTTPConnection(_reachable(target["address"]), target["port"], timeout=timeout)
+    headers = {"Host": "localhost", "User-Agent": "deployment-monitoring"}
+    if body:
+        headers["Content-Type"] = "application/json"
+    if credentials:
+        headers["Authorization"] = "Basic " + base64.b64encode(credentials.encode()).decode()
     try:
-        connection.request("GET", path, headers={"Host": "localhost", "User-Agent": "deployment-monitoring"})
+        connection.request("POST" if body else "GET", path, body=body or None, headers=headers)
         response = connection.getresponse()
         return response.status, response.read().decode(errors="replace")
     except http.client.HTTPException as error:

@@ -11,7 +11,13 @@ import stat
 import time
 import typing as t
 
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import container, probe, tree, units
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import (
+    container,
+    probe,
+    proof,
+    tree,
+    units,
+)
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
 
 _RELOAD_SECONDS = 30.0
@@ -42,6 +48,7 @@ class Swap:
     :param staging_dir: where C(service_stage) left the new configuration, and where the former one is kept
       until the change is proved.
     :param deadline: monotonic seconds at which all services of the host have to be ready.
+    :param proof_seconds: within how long after that it has to do its work again; 0 where ready is enough.
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class Swap:
         decision: dict[str, t.Any],
         staging_dir: str,
         deadline: float,
+        proof_seconds: float = 0.0,
     ) -> None:
         self.engine = engine
         self.service = service
@@ -61,6 +69,7 @@ class Swap:
         self.staged = os.path.join(staging_dir, self.name)
         self.former = os.path.join(staging_dir, ".former", self.name)
         self.deadline = deadline
+        self.proof_seconds = proof_seconds
         self.seconds_away = 0.0
         self._left = 0.0
         self._restarts = 0
@@ -159,6 +168,7 @@ class Swap:
             if exists:
                 self.engine.rename(self.name, former)
                 self.engine.stop(former, self.service["stop_timeout"])
+                self._keep_data()
             self.engine.create(self.name, container.body(self.service))
             self.engine.start(self.name)
 
@@ -191,10 +201,15 @@ class Swap:
 
     def _away(self, change: t.Callable[[], None]) -> None:
         """Make a change that takes the service away, and measure for how long."""
-        self._left = time.monotonic()
+        self._left, since = time.monotonic(), time.time()
         change()
         self._prove()
         self.seconds_away = time.monotonic() - self._left
+        if self.proof_seconds and self.service["proof"]:
+            deadline = time.monotonic() + self.proof_seconds
+            problem = proof.wait(self.service["ready"], self.service["proof"], since, deadline, self._ended)
+            if problem:
+                raise SwapError(f"it is ready, but does not do its work within {self.proof_seconds:.0f} s: {problem}")
 
     def _prove(self, deadline: float | None = None) -> None:
         target = self.service["ready"]
@@ -214,6 +229,26 @@ class Swap:
         if actual["RestartCount"] - self._restarts >= 2 or actual["State"]["Status"] in ("exited", "dead"):
             return f"the program ends by itself (exit code {actual['State']['ExitCode']})"
         return ""
+
+    def _keep_data(self) -> None:
+        """Copy what a newer program converts when it starts, so that the former one can be put back with it."""
+        for name in self.service["converted"]:
+            source = os.path.join(self.service["data_dir"], name)
+            if os.path.isfile(source):
+                os.makedirs(self.former, exist_ok=True)
+                shutil.copy2(source, self._kept_data(name))
+
+    def _kept_data(self, name: str) -> str:
+        return os.path.join(self.former, f".data-{name}")
+
+    def _restore_data(self) -> None:
+        user, group = (int(number) for number in self.service["user"].split(":"))
+        for name in self.service["converted"]:
+            if os.path.isfile(self._kept_data(name)):
+                target = os.path.join(self.service["data_dir"], name)
+                shutil.copy2(self._kept_data(name), target + ".former")
+                os.chown(target + ".former", user, group)
+                os.replace(target + ".former", target)
 
     def _put_files(self) -> None:
         root = self.service["config_dir"]
@@ -268,6 +303,7 @@ class Swap:
                     return "there was no former service to put back"
                 return "the former service was not stopped"
             self.engine.remove(self.name)
+            self._restore_data()
             self.engine.rename(former, self.name)
             self.engine.start(self.name)
         elif self.action == "reload":

@@ -42,6 +42,10 @@ options:
     description: Whether to return the present text of files that differ, for a diff. Never those of secrets.
     type: bool
     default: false
+  allow_downgrade:
+    description: Whether a service may get an older version than the one that wrote its data.
+    type: bool
+    default: true
 attributes:
   check_mode:
     description: Can run in check mode and tells what would change.
@@ -81,6 +85,7 @@ missing_images:
 
 import fnmatch
 import os
+import re
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
@@ -115,7 +120,8 @@ def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[st
     reasons += [f"{path}: missing" for path in service["directories"] if not os.path.isdir(path)]
 
     def decide(action: str, *more: str) -> dict[str, t.Any]:
-        return _decision(action, [*more, *reasons], files, image is not None)
+        images = {"former_image": actual["Config"]["Image"] if actual else "", "wanted_image": service["image"]}
+        return {**_decision(action, [*more, *reasons], files, image is not None), **images}
 
     if engine and engine.container(container.leftover(service["name"])):
         return decide(RECREATE, "an earlier change was cut off")
@@ -180,6 +186,39 @@ def refusals(
                     )
                     break
     return found
+
+
+def downgrades(services: list[dict[str, t.Any]], decisions: dict[str, dict[str, t.Any]]) -> list[str]:
+    """Return a sentence for each service whose data an older version than the one that wrote them would get."""
+    found = []
+    for service in services:
+        former, wanted = decisions[service["name"]].get("former_image", ""), service["image"]
+        before, after = version(former), version(wanted)
+        if service["forward_only"] and before > after > ():
+            found.append(
+                f"{service['name']}_version: {tag(wanted)} is older than {tag(former)}, which runs, and may not be "
+                "able to read its data; make a backup (playbooks/backup.yml) and set monitoring_allow_downgrade to true"
+            )
+    return found
+
+
+def tag(image: str) -> str:
+    """Return the tag of an image's reference.
+
+    >>> tag("mirror:5000/prom/prometheus:v3.5.3")
+    'v3.5.3'
+    """
+    return image.rpartition("/")[2].partition(":")[2]
+
+
+def version(image: str) -> tuple[int, ...]:
+    """Return the numbers of an image's tag; none where it says none.
+
+    >>> version("prom/prometheus:v3.5.3"), version("haproxy:3.4.0-alpine"), version("own/loki:mine")
+    ((3, 5, 3), (3, 4, 0), ())
+    """
+    match = re.match(r"v?(\d+(?:\.\d+)*)", tag(image))
+    return tuple(int(part) for part in match.group(1).split(".")) if match else ()
 
 
 def host_refusals(
@@ -259,6 +298,7 @@ def main() -> None:
             "directories": {"type": "list", "elements": "path", "default": []},
             "systems": {"type": "dict", "default": {}},
             "texts": {"type": "bool", "default": False},
+            "allow_downgrade": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
@@ -277,6 +317,8 @@ def main() -> None:
                 module.params["systems"], module.params["directories"], module.params["min_free_disk"], engine
             )
             problems += refusals(engine, services, decisions)
+            if not module.params["allow_downgrade"]:
+                problems += downgrades(services, decisions)
     except EngineError as error:
         module.fail_json(msg=f"The engine refused a question: {error}")
     module.exit_json(

@@ -137,6 +137,22 @@ options:
     description: How it shows that it is ready, C(path) on its port, or C(path) and the host's C(socket).
     type: dict
     default: {}
+  proof:
+    description:
+      - How it shows, after a rolling change, that it does its work again; questions with C(path), C(query), C(body),
+        C(expect), C(user) and C(password_file), see C(plugins/module_utils/proof.py).
+    type: list
+    elements: dict
+    default: []
+  converted:
+    description: Files of its data that a newer program converts; kept until a new container is proved.
+    type: list
+    elements: str
+    default: []
+  forward_only:
+    description: Whether an older version may not be able to read what a newer one wrote.
+    type: bool
+    default: false
   reload:
     description:
       - How it reloads its configuration, C(signal) (C(HUP) by default), C(metric) (0 when it refused) and

@@ -33,6 +33,22 @@ options:
     description: Seconds within which all services have to be ready.
     type: int
     default: 120
+  rolling:
+    description:
+      - Change one service after the other, each with O(timeout) seconds of its own, and end with the first one that
+        fails; the later ones are left as they are.
+      - Each has to do its work again, as its description's C(proof) says, not only be ready.
+    type: bool
+    default: false
+  order:
+    description: Names of services, in the order in which O(rolling) changes them. Others come first.
+    type: list
+    elements: str
+    default: []
+  proof_timeout:
+    description: Seconds within which a service has to do its work again.
+    type: int
+    default: 60
   check_timeout:
     description: Seconds that one check of a configuration may take.
     type: int
@@ -101,6 +117,17 @@ def sentence(outcome: Outcome) -> str:
     )
 
 
+def one_by_one(swaps: list[Swap], order: list[str], timeout: int) -> list[Outcome]:
+    """Change one service after the other until one fails."""
+    outcomes: list[Outcome] = []
+    for swap in sorted(swaps, key=lambda swap: order.index(swap.name) if swap.name in order else -1):
+        swap.deadline = time.monotonic() + timeout
+        outcomes.append(swap.run())
+        if outcomes[-1]["error"]:
+            break
+    return outcomes
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -108,6 +135,9 @@ def main() -> None:
             "services": {"type": "dict", "required": True},
             "staging_dir": {"type": "path", "required": True},
             "timeout": {"type": "int", "default": 120},
+            "rolling": {"type": "bool", "default": False},
+            "order": {"type": "list", "elements": "str", "default": []},
+            "proof_timeout": {"type": "int", "default": 60},
             "check_timeout": {"type": "int", "default": 60},
             "preview": {"type": "list", "elements": "dict", "default": []},
             "plan": {"type": "list", "elements": "dict", "default": []},
@@ -125,8 +155,9 @@ def main() -> None:
         words = "\n".join(f"{name} refuses its new configuration:\n{text}" for name, text in refused.items())
         module.fail_json(msg=f"No service was touched.\n{words}", outcomes=[], checked=checked)
     deadline = time.monotonic() + module.params["timeout"]
+    proof_seconds = module.params["proof_timeout"] if module.params["rolling"] else 0
     swaps = [
-        Swap(engine, service, decisions[service["name"]], staging_dir, deadline)
+        Swap(engine, service, decisions[service["name"]], staging_dir, deadline, proof_seconds)
         for service in module.params["plan"]
         if service["name"] in decisions
     ]
@@ -135,13 +166,18 @@ def main() -> None:
             swap.prepare()
     except OSError as error:
         module.fail_json(msg=f"No service was touched: {error}", outcomes=[], checked=checked)
-    with ThreadPoolExecutor(max_workers=max(1, len(swaps))) as pool:
-        outcomes = list(pool.map(Swap.run, swaps))
+    if module.params["rolling"]:
+        outcomes = one_by_one(swaps, module.params["order"], module.params["timeout"])
+    else:
+        with ThreadPoolExecutor(max_workers=max(1, len(swaps))) as pool:
+            outcomes = list(pool.map(Swap.run, swaps))
     shutil.rmtree(staging_dir, ignore_errors=True)
     failed = [outcome for outcome in outcomes if outcome["error"]]
     if failed:
+        done = {outcome["name"] for outcome in outcomes}
+        left = [f"{swap.name}: left as it is" for swap in swaps if swap.name not in done]
         module.fail_json(
-            msg="\n".join(map(sentence, failed)),
+            msg="\n".join([*map(sentence, failed), *left]),
             outcomes=outcomes,
             checked=checked,
             changed=len(failed) < len(outcomes),

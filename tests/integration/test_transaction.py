@@ -83,6 +83,9 @@ class Stand:
             "data_target": "/data",
             "data_dir": str(self.root / "data" / self.name),
             "directories": [],
+            "units": [],
+            "unwanted": [],
+            "dbus": False,
             "files": {
                 path: {"sha256": hashlib.sha256(data).hexdigest(), "mode": 0o640, "secret": False}
                 for path, data in self.contents.items()
@@ -91,6 +94,9 @@ class Stand:
             "watched": ["watched/*"],
             "listen": [{"address": "127.0.0.1", "port": self.port, "variable": "probe_port"}],
             "ready": {"address": "127.0.0.1", "port": self.port, "path": "/ready"},
+            "proof": [],
+            "converted": [],
+            "forward_only": False,
             "check": {"entrypoint": ["/bin/probe-server"], "command": ["check"]},
             "reload": {
                 "metric": "probe_config_last_reload_successful",
@@ -122,9 +128,9 @@ class Stand:
         staging.unpack(str(packed), self.staging, [service])
         return staging.check(self.engine, service, self.staging, 20)
 
-    def prepared(self, decision: dict[str, t.Any]) -> swap.Swap:
+    def prepared(self, decision: dict[str, t.Any], proof_seconds: float = 0) -> swap.Swap:
         deadline = time.monotonic() + self.timeout
-        made = swap.Swap(self.engine, self.service(), decision, self.staging, deadline)
+        made = swap.Swap(self.engine, self.service(), decision, self.staging, deadline, proof_seconds)
         made.prepare()
         return made
 
@@ -143,7 +149,9 @@ class Stand:
         """Apply, and have the result proved: nothing differs any more."""
         outcome = self.apply()
         assert outcome["error"] == "", outcome
-        assert self.compare() == {"action": "none", "reasons": [], "files": EMPTY, "image": True}
+        found = self.compare()
+        images = {"former_image": self.service()["image"], "wanted_image": self.service()["image"]}
+        assert found == {"action": "none", "reasons": [], "files": EMPTY, "image": True, **images}
         return outcome
 
     def inspection(self) -> dict[str, t.Any]:
@@ -809,3 +817,54 @@ def test_a_checker_that_does_not_end_is_said_to_take_too_long(stand: Stand) -> N
 def test_an_engine_that_is_not_there_says_where_it_was_looked_for() -> None:
     with pytest.raises(EngineError, match="does not answer on /nowhere.sock"):
         Engine("/nowhere.sock").call("GET", "/info")
+
+
+# What a rolling change asks besides.
+
+
+def rolling(stand: Stand) -> Outcome:
+    """Apply as playbooks/upgrade.yml does: ready is not enough."""
+    decision = stand.compare()
+    assert stand.stage() == ""
+    outcome = t.cast("Outcome", stand.prepared(decision, proof_seconds=1).run())
+    shutil.rmtree(stand.staging)
+    return outcome
+
+
+def test_a_successor_that_is_ready_and_does_not_do_its_work_is_rolled_back(running: Stand) -> None:
+    before = running.life()[0]
+    running.changes |= {"memory": 65 << 20, "proof": [{"path": "/config", "expect": "what it never says"}]}
+    outcome = rolling(running)
+    assert (
+        "it is ready, but does not do its work within 1 s: /config does not answer what is expected" in outcome["error"]
+    )
+    assert outcome["restored"] == "the former service runs again"
+    assert running.life()[0] == before
+
+
+def test_a_successor_that_does_its_work_stays(running: Stand) -> None:
+    before = running.life()[0]
+    running.changes |= {"memory": 65 << 20, "proof": [{"path": "/config", "expect": "^first"}]}
+    assert rolling(running)["error"] == ""
+    assert running.life()[0] != before
+
+
+def test_what_a_failed_successor_did_to_the_data_is_undone(running: Stand) -> None:
+    running.changes |= {"memory": 65 << 20, "proof": [{"path": "/nothing-here"}], "converted": ["starts", "not-there"]}
+    before = running.starts()
+    outcome = rolling(running)
+    assert "/nothing-here answers 404" in outcome["error"]
+    # The successor wrote its line and the former one, back again, its own.
+    assert len(running.starts()) == len(before) + 1
+
+
+def test_an_older_version_of_what_only_goes_forward_is_refused() -> None:
+    services = [{"name": "loki", "image": "x/loki:3.6.0", "forward_only": True}]
+
+    def told(former: str) -> list[str]:
+        return service_compare.downgrades(services, {"loki": {"former_image": former}})
+
+    assert told("x/loki:3.5.9") == told("x/loki:3.6.0") == told("") == told("x/loki:own") == []
+    assert told("x/loki:3.10.0")[0].startswith("loki_version: 3.6.0 is older than 3.10.0, which runs")
+    services[0]["forward_only"] = False
+    assert told("x/loki:3.10.0") == []

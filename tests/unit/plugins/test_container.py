@@ -86,6 +86,9 @@ BESIDES = {
     "ready",
     "check",
     "reload",
+    "proof",
+    "converted",
+    "forward_only",
 }
 
 

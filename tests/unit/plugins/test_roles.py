@@ -158,14 +158,22 @@ def test_a_role_depends_on_the_mechanism_only(role: str) -> None:
     assert load(ROLES / role / "meta/main.yml")["dependencies"] == [{"role": "nekocheik.deployment_monitoring.service"}]
 
 
-def test_the_site_describes_every_service() -> None:
-    play = load(CHECKOUT / "playbooks/site.yml")[0]
-    roles = [task["ansible.builtin.import_role"] for task in play["tasks"]]
-    described = [role["name"].rsplit(".", 1)[1] for role in roles if role["tasks_from"] == "describe"]
-    assert sorted(described) == DESCRIBED
-    assert roles[len(DESCRIBED)]["tasks_from"] == "apply"
-    afterwards = [role["name"].rsplit(".", 1)[1] for role in roles[len(DESCRIBED) + 1 :]]
-    assert afterwards == list(AFTERWARDS)
+def test_the_site_describes_every_service_and_so_does_an_upgrade() -> None:
+    def roles(path: str) -> list[dict[str, str]]:
+        tasks = load(CHECKOUT / path)
+        tasks = tasks[0].get("tasks", tasks)
+        return [task["ansible.builtin.import_role"] for task in tasks if "ansible.builtin.import_role" in task]
+
+    described = roles("playbooks/tasks/describe.yml")
+    assert sorted(role["name"].rsplit(".", 1)[1] for role in described) == DESCRIBED
+    assert {role["tasks_from"] for role in described} == {"describe"}
+    site = roles("playbooks/site.yml")
+    assert site[0]["tasks_from"] == "apply"
+    assert [role["name"].rsplit(".", 1)[1] for role in site[1:]] == list(AFTERWARDS)
+    assert [role["tasks_from"] for role in roles("playbooks/upgrade.yml")] == ["upgrade"]
+    for playbook in ("site", "upgrade"):
+        first = load(CHECKOUT / f"playbooks/{playbook}.yml")[0]["tasks"][0]
+        assert first["ansible.builtin.import_tasks"] == "tasks/describe.yml"
 
 
 SECRET = re.compile(r"(password|token|webhook|certificate|secret)", re.IGNORECASE)

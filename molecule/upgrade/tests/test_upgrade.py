@@ -1,0 +1,453 @@
+"""From the former images to the present ones while everything works; images that cannot live; a play that is cut off.
+
+The tests build on each other, in this order. The tables of docs/operations.md are printed (pytest -s) and left in
+`upgrade.md` beside the checkout's logs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).parents[3]
+CACHE = Path(os.environ["DEPLOYMENT_MONITORING_CACHE"])
+STATE = Path(os.environ["CHECKOUT_STATE"])
+TABLE = STATE / "upgrade.md"
+TARGET = "monitoring-upgrade"
+RATE = 500
+SCRAPE_SECONDS = 15
+RATIO = 1.3
+# What a service needs besides, where it is away for less than a second: ten questions a second tell no less.
+GRAIN_SECONDS = 0.3
+READY = {
+    "node_exporter": "http://127.0.0.1:9100/",
+    "cadvisor": "http://127.0.0.1:8080/healthz",
+    "blackbox_exporter": "http://127.0.0.1:9115/-/healthy",
+    "mongodb_exporter": "http://127.0.0.1:9216/",
+    "app_discovery": "http://127.0.0.1:9810/healthy",
+    "promtail": "http://127.0.0.1:9080/ready",
+    "loki": "http://127.0.0.1:3100/ready",
+    "grafana": "http://127.0.0.1:3000/api/health",
+    "alertmanager": "http://127.0.0.1:9093/-/ready",
+    "prometheus": "http://127.0.0.1:9090/-/ready",
+}
+JOBS = {
+    "node_exporter": "node",
+    "blackbox_exporter": "blackbox",
+    "mongodb_exporter": "mongodb",
+    "app_discovery": "app-discovery",
+}
+SERVICES = [*READY, "docker_proxy"]
+# Asks every service ten times a second; one line for each change between answering and not.
+PROBER = r"""
+import json, sys, threading, time, urllib.request
+def watch(name, url):
+    up = None
+    while True:
+        begun = time.time()
+        try:
+            with urllib.request.urlopen(url, timeout=1) as answer:
+                now = answer.status < 300
+        except OSError:
+            now = False
+        if now != up:
+            print(json.dumps([round(begun, 2), name, now]), flush=True)
+            up = now
+        time.sleep(max(0, begun + 0.1 - time.time()))
+for pair in json.loads(sys.argv[1]).items():
+    threading.Thread(target=watch, args=pair, daemon=True).start()
+time.sleep(3600)
+"""
+VERSIONS = yaml.safe_load((CACHE / "images/vars.yml").read_text())
+
+
+def command(playbook: str, *options: str, **variables: object) -> list[str]:
+    """How a playbook is run against the target, with the present versions."""
+    inventory = STATE / "upgrade-inventory"
+    groups = "".join(f"[{group}]\n{TARGET}\n" for group in ("monitoring", "monitored", "platform"))
+    inventory.mkdir(exist_ok=True)
+    (inventory / "hosts").write_text(
+        f"{groups}[all:vars]\nansible_connection=community.docker.docker\nansible_pipelining=true\n"
+    )
+    for name, source in {"group_vars": "group_vars", "host_vars": "molecule/upgrade/host_vars"}.items():
+        if not (inventory / name).exists():
+            (inventory / name).symlink_to(CHECKOUT / source)
+    return [
+        "ansible-playbook",
+        f"--inventory={inventory}",
+        f"--extra-vars=@{CACHE / 'images/vars.yml'}",
+        f"--extra-vars=@{CHECKOUT / 'molecule/shared/secrets.yml'}",
+        f"--extra-vars={json.dumps(variables)}",
+        *options,
+        str(CHECKOUT / f"playbooks/{playbook}.yml"),
+    ]
+
+
+ENVIRONMENT = {**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+
+
+def play(playbook: str, *options: str, **variables: object) -> tuple[int, str]:
+    """Run a playbook; return its exit code and what it says, on one line."""
+    done = subprocess.run(
+        command(playbook, *options, **variables),
+        cwd=CHECKOUT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def write_table(title: str, head: str, rows: list[str]) -> None:
+    text = f"\n{title}\n\n{head}\n|{'---|' * head.count(' | ')}---|\n" + "\n".join(rows) + "\n"
+    print(text)
+    with TABLE.open("a") as file:
+        file.write(text)
+
+
+def versions(host) -> dict[str, str]:
+    """The image that each service runs."""
+    lines = host.check_output("docker ps --format '{{.Names}} {{.Image}}'").splitlines()
+    return {name: image for name, image in (line.split() for line in lines) if name in SERVICES}
+
+
+def containers(host) -> str:
+    return host.check_output(f"docker inspect --format '{{{{.Id}}}} {{{{.Image}}}}' {' '.join(SERVICES)}")
+
+
+class Prober:
+    """Watches all services from outside the stack."""
+
+    def __init__(self, host) -> None:
+        self.host = host
+
+    def __enter__(self) -> Prober:
+        self.process = subprocess.Popen(
+            ["docker", "exec", TARGET, "python3", "-c", PROBER, json.dumps(READY)], stdout=subprocess.PIPE, text=True
+        )
+        time.sleep(2)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        time.sleep(1)
+        self.host.run("pkill -f 'json, sys, threading'")
+        self.process.kill()
+        self.events = [json.loads(line) for line in self.process.stdout or () if line.strip()]
+
+    def away(self, name: str) -> float:
+        """Seconds that a service did not answer, all in all."""
+        total, since = 0.0, None
+        for at, who, up in self.events:
+            if who == name and not up and since is None:
+                since = at
+            elif who == name and up and since is not None:
+                total, since = total + at - since, None
+        assert since is None, f"{name} did not come back"
+        return total
+
+
+def query(http, expression: str) -> list[dict]:
+    answer = http.get(f"http://127.0.0.1:9090/api/v1/query?query={quote(expression)}")
+    return answer.json()["data"]["result"]
+
+
+def steady(http) -> list[dict]:
+    return [
+        one
+        for one in http.get("http://127.0.0.1:9093/api/v2/alerts").json()
+        if one["labels"]["alertname"] == "SteadyFire"
+    ]
+
+
+def told(http, word: str) -> list[str]:
+    found = http.get("http://127.0.0.1:9099/messages").json()
+    return [one["body"]["attachments"][0]["title"] for one in found if word in json.dumps(one["body"])]
+
+
+@pytest.fixture(scope="module")
+def load(host, http, wait_until):
+    """500 numbered lines a second, and an alert that fires."""
+    TABLE.unlink(missing_ok=True)
+    for name in ("writer.py", "count.py"):
+        source = str(CHECKOUT / "tests/logs" / name)
+        subprocess.run(["docker", "cp", source, f"{TARGET}:/usr/local/bin/{name}"], check=True)
+    host.check_output("mkdir -p /var/log/loss")
+    host.check_output(
+        f"systemd-run --unit=numbers python3 /usr/local/bin/writer.py /var/log/loss/numbers.log {RATE} 86400"
+    )
+    wait_until(lambda: steady(http) and told(http, "SteadyFire"), what="the steady alert to be told", timeout=60)
+    up = 'count(up{job!~"app.*"} == 1) and min(count_over_time(up{job!~"app.*"}[2m])) >= 3'
+    wait_until(lambda: query(http, up), what="three scrapes of all targets", timeout=90, every=2)
+    yield
+    host.run("systemctl stop numbers")
+
+
+def last_line(host) -> int:
+    return int(host.check_output("cat /var/log/loss/numbers.log.count"))
+
+
+def test_check_tells_from_which_version_to_which_and_changes_nothing(host, load):
+    before = containers(host)
+    code, said = play("upgrade", "--check")
+    assert code == 0, said
+    for name, variable in (("prometheus", "prometheus"), ("node-exporter", "node_exporter")):
+        old, new = VERSIONS[f"former_{variable}_version"], VERSIONS[f"{variable}_version"]
+        assert f"{TARGET} {variable}: monitoring-test/prom/{name}:{old} → monitoring-test/prom/{name}:{new}" in said
+    assert "would be changed" in said
+    assert containers(host) == before
+
+
+def test_everything_is_upgraded_under_load_and_nothing_is_lost(host, http, load, wait_until):
+    first, since, former = last_line(host) + 1, time.time(), versions(host)
+    with Prober(host) as prober:
+        code, said = play("upgrade")
+        assert code == 0, said
+    assert "failed=0" in said
+    now = versions(host)
+    for name in SERVICES:
+        assert now[name].endswith(f":{VERSIONS[f'{name}_version']}"), (name, now[name])
+        assert now[name] != former[name]
+
+    # The lines.
+    number = last_line(host)
+    until = time.time()
+    ask = f"python3 /usr/local/bin/count.py loss {first} {number} {since - 5:.0f} {until + 2:.0f}"
+    lines = wait_until(
+        lambda: (found := json.loads(host.check_output(ask)))["lost"] == 0 and found,
+        what="all numbered lines",
+        timeout=60,
+        every=5,
+    )
+    assert lines["doubled"] == 0, lines
+
+    # The alert: it goes on, was told once, and its end was not told.
+    assert [one["status"]["state"] for one in steady(http)] == ["active"]
+    assert len(told(http, "SteadyFire")) == 1, told(http, "SteadyFire")
+    others = [title for title in told(http, "") if "SteadyFire" not in title and "Deployment" not in title]
+    assert others == []
+    silences = http.get("http://127.0.0.1:9093/api/v2/silences").json()
+    assert [one["status"]["state"] for one in silences if one["createdBy"] == "upgrade.yml"] == ["expired"]
+
+    # The samples.
+    time.sleep(SCRAPE_SECONDS + 5)
+    window = int(time.time() - since) + 30
+    lost = {}
+    for one in query(http, f'up{{job!~"app-.*|health"}}[{window}s]'):
+        stamps = [float(at) for at, _ in one["values"]]
+        missing = sum(round((b - a) / SCRAPE_SECONDS) - 1 for a, b in zip(stamps, stamps[1:], strict=False))
+        lost[one["metric"]["job"]] = missing + sum(value == "0" for _, value in one["values"])
+    assert max(lost.values()) <= 1, lost
+
+    # The floor: the same containers, stopped and started by hand.
+    with Prober(host) as floor:
+        for name in READY:
+            host.check_output(f"docker stop {name} && docker start {name}")
+            wait_until(lambda name=name: http.get(READY[name]).status == 200, what=f"{name} again", every=0.1)
+            time.sleep(1)
+
+    rows, slow = [], []
+    for name in SERVICES:
+        change = f"{former[name].rpartition(':')[2]} → {now[name].rpartition(':')[2]}"
+        samples = lost.get(JOBS.get(name, name), "")
+        if name not in READY:
+            rows.append(f"| {name} | {change} | | | | {samples} |")
+            continue
+        away, least = prober.away(name), floor.away(name)
+        rows.append(f"| {name} | {change} | {away:.1f} | {least:.1f} | {away / least:.2f} | {samples} |")
+        if away > RATIO * least + GRAIN_SECONDS:
+            slow.append(rows[-1])
+    rows.append(f"\nLog lines: {lines['written']} written, {lines['lost']} lost, {lines['doubled']} doubled.")
+    head = "| service | version | seconds away | stop, start, ready | ratio | samples lost |"
+    write_table("The upgrade", head, rows)
+    assert slow == []
+
+
+def test_a_second_run_finds_nothing_to_do(host):
+    before = containers(host)
+    code, said = play("upgrade")
+    assert code == 0, said
+    assert "changed=0" in said
+    assert f"Nothing differs on {TARGET}." in said
+    assert containers(host) == before
+
+
+def test_an_older_version_is_refused_by_name_and_can_be_forced(host):
+    before = containers(host)
+    code, said = play("upgrade", prometheus_version=VERSIONS["former_prometheus_version"])
+    assert code != 0
+    assert (
+        f"prometheus_version: {VERSIONS['former_prometheus_version']} is older than {VERSIONS['prometheus_version']}"
+        in said
+    )
+    assert "monitoring_allow_downgrade" in said
+    assert containers(host) == before
+    code, said = play("upgrade", "--check", alertmanager_version=VERSIONS["former_alertmanager_version"],
+                      monitoring_allow_downgrade=True)  # fmt: skip
+    assert code == 0, said
+
+
+# Images that cannot live. A tag is made from the present image, in the target's own engine.
+CHECKERS = {
+    "prometheus": "/bin/promtool",
+    "alertmanager": "/bin/amtool",
+    "loki": "/usr/bin/loki",
+    "promtail": "/usr/bin/promtail",
+    "blackbox_exporter": "/bin/blackbox_exporter",
+    "app_discovery": "/usr/bin/python3",
+}
+# The program of app_discovery is ours and is not in its image: whatever is broken there, the checker meets it first.
+BREAKABLE = [name for name in SERVICES if name != "app_discovery"]
+DATA = {
+    "grafana": ["/var/lib/grafana/grafana.db"],
+    "alertmanager": ["/alertmanager/silences", "/alertmanager/nflog"],
+    "promtail": ["/promtail/positions.yaml"],
+    "prometheus": [],
+    "loki": [],
+}
+
+
+def spoil(host, kind: str, services: list[str]) -> dict[str, str]:
+    """Make broken successors; return the variables that ask for them."""
+    wanted, running = {}, versions(host)
+    for name in services:
+        repository = running[name].rpartition(":")[0]
+        tag = f"99.{['exit', 'silent', 'data', 'refuses'].index(kind)}.0"
+        place = CHECKERS[name] if kind == "refuses" else "/broken"
+        entry = json.dumps(["/broken", *DATA.get(name, [])])
+        lines = [f"FROM {running[name]}", f"COPY broken {place}", f"ENV BROKEN={kind}"]
+        lines += [] if kind == "refuses" else [f"ENTRYPOINT {entry}"]
+        recipe = "\\n".join(lines)
+        host.check_output(f"printf '{recipe}\\n' | docker build -q -t {repository}:{tag} -f - /srv/broken")
+        wanted[f"{name}_version"] = tag
+    return wanted
+
+
+def active_silences(http) -> list[str]:
+    found = http.get("http://127.0.0.1:9093/api/v2/silences").json()
+    return [one["id"] for one in found if one["createdBy"] == "upgrade.yml" and one["status"]["state"] == "active"]
+
+
+@pytest.fixture(scope="module")
+def own_silence(http):
+    """A silence of the user's own."""
+    answer = http.post(
+        "http://127.0.0.1:9093/api/v2/silences",
+        {
+            "createdBy": "me",
+            "comment": "mine",
+            "startsAt": "2026-01-01T00:00:00Z",
+            "endsAt": "2036-01-01T00:00:00Z",
+            "matchers": [{"name": "alertname", "value": "Nothing", "isRegex": False}],
+        },
+    )
+    return answer.json()["silenceID"]
+
+
+def data(host) -> str:
+    """Grafana's users and folders, Alertmanager's silences: what must not be touched."""
+    found = json.loads(host.check_output("curl -s http://127.0.0.1:9093/api/v2/silences"))
+    silences = json.dumps([one for one in found if one["createdBy"] != "upgrade.yml"])
+    script = (
+        "import sqlite3; db = sqlite3.connect('file:/var/lib/deployment-monitoring/grafana/grafana.db?mode=ro',"
+        " uri=True); print(db.execute('select login from user').fetchall(),"
+        " db.execute('select count(*) from dashboard').fetchall())"
+    )
+    return silences + host.check_output("python3 -c %s", script)
+
+
+@pytest.mark.parametrize(
+    ("kind", "services", "cause"),
+    [
+        # The engine waits longer from one restart to the next; some are given up before the second one.
+        ("exit", BREAKABLE, "(?:the program ends by itself|does not answer)"),
+        ("silent", BREAKABLE, "does not answer"),
+        ("data", sorted(DATA), "(?:the program ends by itself|does not answer)"),
+    ],
+)
+def test_a_broken_image_is_rolled_back_with_its_cause(host, http, wait_until, own_silence, kind, services, cause):
+    before, kept = versions(host), data(host)
+    assert own_silence in kept
+    code, said = play("site", **spoil(host, kind, services), monitoring_ready_timeout=10)
+    assert code != 0
+    rows = []
+    for name in services:
+        found = re.search(rf"{name}: recreate failed: ([^.]*{cause}[^.]*).*?The former service runs again", said)
+        assert found, (name, said[-3000:])
+        rows.append(f"| {name} | {kind} | {found[1][:90]} | yes |")
+    assert versions(host) == before
+    wait_until(lambda: all(http.get(url).status == 200 for url in READY.values()), what="all services", timeout=30)
+    assert data(host) == kept
+    # What the program itself said is told with each.
+    said_by_program = {"exit": "this version cannot live", "data": "cannot read the data"}.get(kind)
+    if said_by_program:
+        parts = re.split(r"(\w+): recreate failed: ", said)
+        assert all(said_by_program in text for text in parts[2::2][: len(services)])
+    write_table(f"Broken images: {kind}", "| service | image | cause that is told | former one back |", rows)
+
+
+def test_an_image_that_refuses_the_configuration_is_never_started(host):
+    before = containers(host)
+    code, said = play("site", **spoil(host, "refuses", sorted(CHECKERS)))
+    assert code != 0
+    assert "No service was touched." in said
+    rows = []
+    for name in sorted(CHECKERS):
+        assert f"{name} refuses its new configuration: fatal: this version cannot live" in said
+        rows.append(f"| {name} | refuses | refuses its new configuration | never stopped |")
+    assert containers(host) == before
+    write_table("Broken images: refuses", "| service | image | cause that is told | former one back |", rows)
+
+
+def test_an_upgrade_ends_with_the_first_service_that_does_not_work(host, http):
+    before, kept, silenced = versions(host), data(host), active_silences(http)
+    broken = spoil(host, "data", ["grafana"]) | spoil(host, "exit", ["prometheus", "node_exporter"])
+    broken.pop("node_exporter_version")
+    code, said = play("upgrade", **broken, node_exporter_memory="123m")
+    assert code != 0
+    assert "grafana: recreate failed" in said
+    assert "prometheus: left as it is" in said
+    # What came before it, and works, stays.
+    assert host.check_output("docker inspect --format '{{.HostConfig.Memory}}' node_exporter") == str(123 << 20)
+    assert versions(host) == before
+    assert data(host) == kept
+    assert active_silences(http) == silenced
+    code, said = play("upgrade")
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("seconds", [4.0, 6.0, 8.0])
+def test_a_play_that_is_killed_is_mended_by_the_next_one(host, http, seconds):
+    """At whatever moment: the next run ends with everything as it is described."""
+    changed = {f"{name}_memory": f"{300 + int(seconds * 10)}m" for name in ("alertmanager", "blackbox_exporter")}
+    process = subprocess.Popen(
+        command("upgrade", **changed),
+        cwd=CHECKOUT,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    # The connection is cut as well: what it had started on the target dies with it.
+    host.run("pkill -9 -f AnsiballZ")
+    process.wait()
+    code, said = play("upgrade", **changed)
+    assert code == 0, said
+    for name in ("alertmanager", "blackbox_exporter"):
+        memory = host.check_output(f"docker inspect --format '{{{{.HostConfig.Memory}}}}' {name}")
+        assert memory == str((300 + int(seconds * 10)) << 20)
+        assert http.get(READY[name]).status == 200
+    assert "_previous" not in host.check_output("docker ps -a --format '{{.Names}}'")
+    code, said = play("upgrade", **changed)
+    assert "changed=0" in said
