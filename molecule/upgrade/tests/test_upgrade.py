@@ -425,6 +425,17 @@ def test_an_upgrade_ends_with_the_first_service_that_does_not_work(host, http):
     assert code == 0, said
 
 
+@pytest.mark.parametrize("playbook", ["site", "upgrade"])
+def test_with_a_tag_only_that_service_is_changed(host, playbook):
+    memory = {"blackbox_exporter_memory": "130m" if playbook == "site" else "131m", "node_exporter_memory": "132m"}
+    before = host.check_output("docker inspect --format '{{.Id}}' node_exporter")
+    code, said = play(playbook, "--tags", "blackbox_exporter", **memory)
+    assert code == 0, said
+    found = host.check_output("docker inspect --format '{{.HostConfig.Memory}}' blackbox_exporter")
+    assert found == str(int(memory["blackbox_exporter_memory"][:-1]) << 20)
+    assert host.check_output("docker inspect --format '{{.Id}}' node_exporter") == before
+
+
 @pytest.mark.parametrize("seconds", [4.0, 6.0, 8.0])
 def test_a_play_that_is_killed_is_mended_by_the_next_one(host, http, seconds):
     """At whatever moment: the next run ends with everything as it is described."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 import types
 import typing as t
 from pathlib import Path
@@ -174,6 +175,15 @@ def test_the_site_describes_every_service_and_so_does_an_upgrade() -> None:
     for playbook in ("site", "upgrade"):
         first = load(CHECKOUT / f"playbooks/{playbook}.yml")[0]["tasks"][0]
         assert first["ansible.builtin.import_tasks"] == "tasks/describe.yml"
+
+
+@pytest.mark.parametrize("playbook", ["site", "upgrade"])
+def test_a_tag_describes_one_service_and_applies_it(playbook: str) -> None:
+    words = ["ansible-playbook", f"playbooks/{playbook}.yml", "--list-tasks", "--tags", "loki"]
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert re.findall(r"describe : |: Describe (\w+)", done.stdout) == ["Loki"]
+    assert "Compare the host with its plan" in done.stdout
+    assert "permissions" not in done.stdout
 
 
 SECRET = re.compile(r"(password|token|webhook|certificate|secret)", re.IGNORECASE)
