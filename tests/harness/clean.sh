@@ -13,6 +13,10 @@ if docker info >/dev/null 2>&1; then
   list container ID --all | xargs --no-run-if-empty docker rm --force --volumes
   list volume Name | xargs --no-run-if-empty docker volume rm
   list network ID | xargs --no-run-if-empty docker network rm
+  # tests/images/test_images.py has no target, only containers on a network of its own.
+  docker container ls --all --quiet --filter label=monitoring-test-images |
+    xargs --no-run-if-empty docker rm --force --volumes
+  docker network ls --quiet --filter label=monitoring-test-images | xargs --no-run-if-empty docker network rm
 fi
 rm -rf "$CHECKOUT_STATE"
 echo "clean: done; the cache with tools and images stays in $DEPLOYMENT_MONITORING_CACHE"

@@ -168,8 +168,9 @@ Start = Callable[..., Service]
 def network() -> Iterator[str]:
     """A network of the tests' own; containers reach each other by the images' names."""
     name = f"monitoring-test-images-{os.getpid()}"
-    # Not out of 172.16/12: the engines inside targets take their own bridge from there.
-    docker("network", "create", "--label", LABEL, "--subnet=10.212.97.0/24", name)
+    # Not out of 172.16/12: the engines inside targets take their own bridge from there. One of each process's own:
+    # another checkout may be at it, and what was killed leaves its network behind until `make clean`.
+    docker("network", "create", "--label", LABEL, f"--subnet=10.212.{os.getpid() % 256}.0/24", name)
     yield name
     for identity in docker("ps", "-aq", "--filter", f"label={LABEL}").split():
         docker("rm", "-f", "-v", identity)
