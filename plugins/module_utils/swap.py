@@ -21,6 +21,8 @@ from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils im
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
 
 _RELOAD_SECONDS = 30.0
+# The engine has a program's last words a moment after they were said.
+_LOG_SECONDS = 0.5
 _RESTORE_SECONDS = 60.0
 _LOG_LINES = 20
 
@@ -136,6 +138,7 @@ class Swap:
             if (probe.sample(target, reload["timestamp_metric"]) or 0.0) > before:
                 return
             if not refused_before and probe.sample(target, reload["metric"]) == 0:
+                time.sleep(_LOG_SECONDS)
                 raise SwapError(f"the program refuses to reload ({reload['metric']} is 0)")
             time.sleep(0.1)
         raise SwapError(f"no sign of a reload within {_RELOAD_SECONDS:.0f} s ({reload['timestamp_metric']})")

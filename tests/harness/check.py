@@ -32,8 +32,13 @@ HARNESS = CHECKOUT / "tests/harness"
 RUN = str(HARNESS / "run")
 DURATIONS = CACHE / "durations.json"
 
-# More than there are cores: most scenarios wait most of the time, for an alert, a scrape, a machine that starts.
-SIDE_BY_SIDE = 4
+# More than there are cores: most scenarios wait most of the time, for an alert, a scrape, a machine that starts. While
+# one does not wait but works, no other begins.
+SIDE_BY_SIDE = 7
+ALWAYS_SIDE_BY_SIDE = 2
+USUALLY_SIDE_BY_SIDE = 4
+ROOM_SHARE = 0.25
+ROOM_SECONDS = 6
 HEARTBEAT_SECONDS = 30
 TAIL_LINES = 80
 # For the logs: no colours, no cursor movements.
@@ -146,6 +151,38 @@ def read_junit(step: Step) -> None:
     step.passed = total("tests") - step.failed - step.skipped
 
 
+class Gate:
+    """Lets the next step begin when the processor has room for it."""
+
+    def __init__(self) -> None:
+        self.one_at_a_time = threading.Lock()
+        self.inside: set[int] = set()
+
+    def __enter__(self) -> None:
+        with self.one_at_a_time:
+            while len(self.inside) >= ALWAYS_SIDE_BY_SIDE and self.idle_share() < ROOM_SHARE:
+                pass
+            self.inside.add(threading.get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        self.inside.discard(threading.get_ident())
+
+    def idle_share(self) -> float:
+        """Return which part of the processor's time nobody wanted, over some seconds."""
+        before = self.times()
+        time.sleep(ROOM_SECONDS)
+        spent = [now - then for now, then in zip(self.times(), before, strict=True)]
+        return spent[3] / sum(spent)
+
+    @staticmethod
+    def times() -> list[int]:
+        """Return user, nice, system, idle, ...: the first line of proc_stat(5)."""
+        return [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+
+
+GATE = Gate()
+
+
 def run(step: Step, known: dict[str, float]) -> None:
     CONSOLE.say(f"{step.name}: start, about {expected(step, known):.0f} s, log {step.log}")
     step.log.parent.mkdir(parents=True, exist_ok=True)
@@ -188,12 +225,17 @@ def run(step: Step, known: dict[str, float]) -> None:
         CONSOLE.show_end(step)
 
 
+def run_with_room(step: Step, known: dict[str, float]) -> None:
+    with GATE:
+        run(step, known)
+
+
 def run_all(steps: list[Step], side_by_side: int = SIDE_BY_SIDE) -> bool:
     """Runs the steps, the longest first; true when all went well."""
     known = known_durations()
     longest_first = sorted(steps, key=lambda step: -expected(step, known))
     with ThreadPoolExecutor(side_by_side) as pool:
-        list(pool.map(lambda step: run(step, known), longest_first))
+        list(pool.map(lambda step: run_with_room(step, known), longest_first))
     known |= {step.name: round(step.seconds, 1) for step in steps if step.result == "ok"}
     DURATIONS.write_text(json.dumps(known, indent=1, sort_keys=True))
     return all(step.result == "ok" for step in steps)
@@ -275,7 +317,7 @@ def everything() -> tuple[list[Step], bool]:
     names = scenario_names()
     scenarios = sum(expected(Step(f"molecule {name}", []), known) for name in names)
     others = sum(expected(step, known) for step in (setup, engine, *checks, *image_steps()))
-    minutes = (expected(images, known) + (scenarios + others) / SIDE_BY_SIDE) / 60
+    minutes = (expected(images, known) + (scenarios + others) / USUALLY_SIDE_BY_SIDE) / 60
     CONSOLE.say(
         f"{len(checks)} static checks and {len(names)} scenarios; with what the cache holds now about"
         f" {minutes:.0f} minutes (from nothing: up to {FROM_NOTHING_MINUTES})"

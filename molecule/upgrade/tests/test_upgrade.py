@@ -438,6 +438,14 @@ def test_with_a_tag_only_that_service_is_changed(host, playbook):
     assert host.check_output("docker inspect --format '{{.Id}}' node_exporter") == before
 
 
+def test_without_a_tag_the_timers_still_know_all_services(host):
+    code, said = play("site", "--check", "--diff", "--skip-tags", "grafana,blackbox_exporter")
+    assert code == 0, said
+    assert "changed=0" in said
+    known = json.loads(host.file("/etc/deployment-monitoring/maintenance/services.json").content_string)
+    assert {"grafana", "blackbox_exporter"} <= {one["name"] for one in known}, known
+
+
 @pytest.mark.parametrize("seconds", [4.0, 6.0, 8.0])
 def test_a_play_that_is_killed_is_mended_by_the_next_one(host, http, seconds):
     """At whatever moment: the next run ends with everything as it is described."""
