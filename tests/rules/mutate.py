@@ -190,7 +190,7 @@ def main() -> int:
     """Check the rules as they are rendered by default."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
-        rendering.render(Path(directory), ["default"])
+        rendering.render(Path(directory), {"default": rendering.VARIANTS["default"]})
         killed, alive = check(promtool.load(Path(directory) / "default"), sys.argv[1:])
     print(table(killed, alive))
     print(f"{sum(map(Counter.total, killed.values()))} killed, {len(alive)} survived, {time.monotonic() - began:.0f} s")

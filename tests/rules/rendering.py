@@ -59,11 +59,11 @@ class ActionModule(ActionBase):
 """
 
 
-def render(target: Path, names: t.Iterable[str] = tuple(VARIANTS)) -> None:
+def render(target: Path, variants: t.Mapping[str, dict[str, t.Any]] = VARIANTS) -> None:
     """Write the configuration tree of each variant below a directory."""
     hosts: dict[str, t.Any] = {}
-    for name in names:
-        variant = dict(VARIANTS[name])
+    for name, described in variants.items():
+        variant = dict(described)
         watched, platform = variant.pop("hosts"), variant.pop("platform")
         server = f"{name}-one"
         hosts[server] = {
@@ -109,4 +109,4 @@ def render(target: Path, names: t.Iterable[str] = tuple(VARIANTS)) -> None:
 
 
 if __name__ == "__main__":
-    render(Path(sys.argv[1]), sys.argv[2:] or tuple(VARIANTS))
+    render(Path(sys.argv[1]), {name: VARIANTS[name] for name in sys.argv[2:] or VARIANTS})

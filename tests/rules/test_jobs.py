@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -13,9 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-CHECKOUT = Path(__file__).resolve().parents[3]
-RENDERING = CHECKOUT / "tests/rules/rendering.py"
-PROMTOOL = Path(os.environ.get("DEPLOYMENT_MONITORING_CACHE", "")) / "bin/promtool"
+# isort: split
+import rendering
+from promtool import PROMTOOL
+
 HOSTS = {"hosts": ["one", "two"], "platform": ["one", "two"]}
 SERVICE = {"name": "billing", "port": 3010, "metrics": True, "health": ""}
 VARIANTS: dict[str, dict[str, t.Any]] = {
@@ -42,21 +41,11 @@ REFUSED = {
 }
 
 
-def rendering() -> t.Any:
-    spec = importlib.util.spec_from_file_location("rendering_of_jobs", RENDERING)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The rendered trees of all variants."""
     target = tmp_path_factory.mktemp("jobs")
-    module = rendering()
-    module.VARIANTS = VARIANTS
-    module.render(target, tuple(VARIANTS))
+    rendering.render(target, VARIANTS)
     return target
 
 
@@ -67,7 +56,6 @@ def jobs(trees: Path, variant: str) -> dict[str, dict[str, t.Any]]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_promtool_takes_it_with_the_users_own_targets(trees: Path, variant: str) -> None:
-    assert PROMTOOL.is_file(), "make images puts it there"
     own = trees / variant / "targets.d/own.yml"
     own.write_text("- targets: ['10.0.0.7:9400']\n  labels: {job: billing}\n")
     words = [str(PROMTOOL), "check", "config", str(trees / variant / "prometheus.yml")]
@@ -161,10 +149,8 @@ def test_the_users_own_targets_have_a_host(trees: Path, labels: dict[str, str], 
 @pytest.mark.parametrize("name", REFUSED)
 def test_two_jobs_of_one_name_are_refused_by_name(tmp_path: Path, name: str) -> None:
     variable, job, variables = REFUSED[name]
-    module = rendering()
-    module.VARIANTS = {name: {"hosts": ["one"], "platform": ["one"], **variables}}
     with pytest.raises(AssertionError) as refusal:
-        module.render(tmp_path, (name,))
+        rendering.render(tmp_path, {name: {"hosts": ["one"], "platform": ["one"], **variables}})
     said = " ".join(str(refusal.value).split())
     assert "Nothing was changed" in said
     assert variable in said
