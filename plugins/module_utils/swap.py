@@ -166,13 +166,15 @@ class Swap:
         self._put_files()
         former = container.leftover(self.name)
         exists = self.engine.container(self.name) is not None
+        if exists:
+            self.engine.rename(self.name, former)
+        # While the former one still serves: to make a container takes as long as to stop one.
+        self.engine.create(self.name, container.body(self.service))
 
         def change() -> None:
             if exists:
-                self.engine.rename(self.name, former)
                 self.engine.stop(former, self.service["stop_timeout"])
                 self._keep_data()
-            self.engine.create(self.name, container.body(self.service))
             self.engine.start(self.name)
 
         self._away(change)

@@ -239,7 +239,7 @@ def host_refusals(
         free = probe.free_bytes(directory)
         if free < min_free_disk:
             found.append(
-                f"monitoring_min_free_disk: {directory} has {free / (1 << 30):.1f} GiB free and "
+                f"monitoring_min_free_disk_size: {directory} has {free / (1 << 30):.1f} GiB free and "
                 f"{min_free_disk / (1 << 30):.1f} GiB are asked for; make room or lower the variable"
             )
     return found

@@ -661,8 +661,8 @@ made.run()
 PHASES = {
     "files are written": ("swap", "_put_files", True),
     "the former is renamed": ("engine", "rename", True),
-    "the former is stopped": ("engine", "stop", True),
     "the new one is created": ("engine", "create", True),
+    "the former is stopped": ("engine", "stop", True),
     "the new one is started": ("engine", "start", True),
     "the new one is proved": ("swap", "_prove", True),
     "the former would be removed": ("engine", "remove", False),

@@ -27,7 +27,7 @@ CASES = {
     "a public address": ({"grafana_bind_address": "0.0.0.0"}, ["grafana_bind_address", "monitoring_public_bind"]),
     "a floating version": ({"loki_version": "latest"}, ["loki_version", "pinned"]),
     "a password in a URI": ({"mongodb_exporter_uri": "mongodb://u:pw@127.0.0.1/"}, ["mongodb_exporter_uri"]),
-    "no room on the disk": ({"monitoring_min_free_disk_size": "900t"}, ["monitoring_min_free_disk", "GiB free"]),
+    "no room on the disk": ({"monitoring_min_free_disk_size": "900t"}, ["monitoring_min_free_disk_size:", "GiB free"]),
     "an unsupported system": ({"monitoring_supported_systems": {"ubuntu": "22.04"}}, ["Debian", "not supported"]),
     "an image that is not there": (
         {"loki_version": "0.0.1", "alertmanager_port": 19093},
