@@ -56,8 +56,8 @@ _STAGES = frozenset(
 )
 _NAME = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
 _LABEL = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*$")
-_TIMESTAMP_FIELDS = ("timestamp", "time", "ts", "@timestamp")
-_LEVEL_FIELDS = ("level", "severity", "lvl", "loglevel", "log_level")
+TIMESTAMP_FIELDS = ("timestamp", "time", "ts", "@timestamp")
+LEVEL_FIELDS = ("level", "severity", "lvl", "loglevel", "log_level")
 _WORDS = {
     "error": ("emerg", "emergency", "alert", "crit", "critical", "fatal", "panic", "severe", "error", "err"),
     "warn": ("warning", "warn"),
@@ -88,11 +88,11 @@ _TEXT_LEVELS = (
     rf"(?i)(?:^|[\s,{{\"'_])(?:level|lvl|severity|loglevel)[\"']?\s*[=:]\s*[\"']?"
     rf"(?P<level>{_ANY_WORD}|[1-6]0)(?:[\"'\s,}}]|$)",
 )
-_TEXT_TIME = (
+TEXT_TIME = (
     r"^(?:\S+ )?(?P<timestamp>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"
     r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)(?:\s|$)"
 )
-_TIME_FORMATS = (
+TIME_FORMATS = (
     *("2006-01-02T15:04:05.999999999Z07:00", "2006-01-02T15:04:05.999999999Z0700", "2006-01-02T15:04:05.999999999"),
     *("2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", "Jan _2 15:04:05"),
 )
@@ -281,7 +281,7 @@ def pipeline(source: Source, metrics: bool = True, location: str = "UTC") -> lis
     if multiline:
         given = multiline if isinstance(multiline, dict) else {"firstline": multiline}
         stages.append({"multiline": {"max_wait_time": "3s", "max_lines": 128, **given}})
-    stages += _level_of_text(source)
+    stages += [{"regex": {"expression": expression}} for expression in level_expressions(source)]
     stages += _fields(source, form)
     stages += _time(source, form, location)
     stages.append({"template": {"source": "level", "template": level_template(source.get("levels", {}))}})
@@ -320,8 +320,8 @@ def _fields(source: Source, form: str) -> list[Stage]:
     metadata = source.get("metadata", [])
     names = metadata if isinstance(metadata, dict) else {name: name for name in metadata}
     names = {**{name: name for name in source.get("label_fields", [])}, **names}
-    level = [source["level"]] if source.get("level") else list(_LEVEL_FIELDS)
-    time = [_time_field(source)] if _time_field(source) else list(_TIMESTAMP_FIELDS)
+    level = [source["level"]] if source.get("level") else list(LEVEL_FIELDS)
+    time = [time_field(source)] if time_field(source) else list(TIMESTAMP_FIELDS)
     if form == "json":
         # A name of its own: what the text showed stays where the field is missing.
         expressions = {name: _quoted(field) for name, field in names.items()}
@@ -348,7 +348,8 @@ def _chosen(target: str, candidates: list[str]) -> Stage:
     return {"template": {"source": target, "template": text + "{{ else }}{{ .Value }}{{ end }}"}}
 
 
-def _time_field(source: Source) -> str:
+def time_field(source: Source) -> str:
+    """Return the field that a source names for its time, C("") for the usual ones."""
     timestamp = source.get("timestamp", "")
     return str(timestamp.get("field", "")) if isinstance(timestamp, dict) else timestamp
 
@@ -361,10 +362,10 @@ def _time(source: Source, form: str, location: str) -> list[Stage]:
     stages: list[Stage] = []
     field = "timestamp"
     if form == "text":
-        stages.append({"regex": {"expression": _TEXT_TIME}})
+        stages.append({"regex": {"expression": TEXT_TIME}})
     elif form == "regex":
-        field = _time_field(source) or "timestamp"
-    formats = [timestamp["format"]] if isinstance(timestamp, dict) else list(_TIME_FORMATS)
+        field = time_field(source) or "timestamp"
+    formats = [timestamp["format"]] if isinstance(timestamp, dict) else list(TIME_FORMATS)
     settings: dict[str, t.Any] = {"source": field, "format": formats[0]}
     if formats[1:]:
         settings["fallback_formats"] = formats[1:]
@@ -377,24 +378,31 @@ def _time(source: Source, form: str, location: str) -> list[Stage]:
     return stages
 
 
-def _level_of_text(source: Source) -> list[Stage]:
-    own = "|".join(re.escape(str(word)) for word in source.get("levels", {}))
-    extra = [rf"(?:^|[\s|\[(<])(?P<level>{own})(?:[\s|\])>:,]|$)"] if own else []
+def level_expressions(source: Source) -> list[str]:
+    """Return the expressions that find a level in a line's text; a later one that matches wins."""
     if kind(source) == "journal":
         # The priority is the level, which relabelling has put there.
         return []
+    own = "|".join(re.escape(str(word)) for word in source.get("levels", {}))
+    extra = [rf"(?:^|[\s|\[(<])(?P<level>{own})(?:[\s|\])>:,]|$)"] if own else []
     # Records say their level in a field. Only what is none, like a stack trace among them, is looked at so.
     known = _TEXT_LEVELS if source.get("format", "text") == "text" else (_CAPITALS,)
-    return [{"regex": {"expression": expression}} for expression in (*known, *extra)]
+    return [*known, *extra]
 
 
-def level_template(levels: dict[str, str]) -> str:
-    """Return the template that brings every spelling of a level to one of four, and drops what is none."""
+def level_words(levels: dict[str, str]) -> dict[str, list[str]]:
+    """Return the spellings of each of the four levels, in small letters; own words before the known ones."""
     words: dict[str, list[str]] = {level: [*_WORDS[level], *_SHORT[level]] for level in LEVELS}
     own = {str(word).lower(): level for word, level in levels.items()}
     for level in LEVELS:
         words[level] = [word for word in words[level] if word not in own]
         words[level] += [word for word, its in own.items() if its == level]
+    return words
+
+
+def level_template(levels: dict[str, str]) -> str:
+    """Return the template that brings every spelling of a level to one of four, and drops what is none."""
+    words = level_words(levels)
     text = "{{ $level := ToLower .Value }}"
     for number, level in enumerate(LEVELS):
         listed = " ".join(f'"{word}"' for word in words[level])
