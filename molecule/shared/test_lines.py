@@ -1,5 +1,7 @@
-"""What becomes of a line of a file, whichever collector reads it: its labels, time, level and metadata, and the mission's
-queries."""
+"""What becomes of a line of a file, whichever collector reads it: its labels, time, level and metadata.
+
+And the mission's queries, as far as they ask for files.
+"""
 
 from __future__ import annotations
 

@@ -4,8 +4,9 @@
 
 A question is a dictionary: C(path); C(query), its parameters; C(body), which makes it a POST of JSON; C(expect), a
 regular expression that the answer has to have (without it a status below 300 is enough); C(user) and C(password_file)
-where the program asks who wants to know; C(port) where it answers on another than that of its readiness. In texts C(@since@) is when the change began, in seconds since the epoch,
-C(@since_ns@) the same in nanoseconds, C(@now_ns@) the present, C(@utc@) the beginning as RFC 3339 writes it.
+where the program asks who wants to know; C(port) where it answers on another port than when it is ready. In texts
+C(@since@) is when the change began, in seconds since the epoch, C(@since_ns@) the same in nanoseconds, C(@now_ns@) the
+present, C(@utc@) the beginning as RFC 3339 writes it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # Copyright: nekocheik and contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Log sources as the OpenTelemetry Collector reads them: a receiver for each, whose operators do what Promtail's stages do.
+"""Log sources as the OpenTelemetry Collector reads them: a receiver for each, that does what Promtail's stages do.
 
 What becomes a label is put into the line's resource, which Loki turns into a stream (C(otlp_config)); what becomes
 structured metadata is an attribute. Everything that is only needed on the way is below one attribute, which goes at
@@ -18,7 +18,7 @@ from . import log_sources as sources_
 Operator = dict[str, t.Any]
 
 COLLECTOR = "otelcol"
-# Labels that the collection gives every line of a file; Loki has to be told which of a resource's attributes are labels.
+# Labels of every line of a file; Loki has to be told which of a resource's attributes are labels.
 LABELS = ("job", "host", "environment", "level", "filename")
 _WORK = "attributes.__work"
 # The name of a field, or of one inside another. Other collectors take any expression of JMESPath.

@@ -222,6 +222,7 @@ def expected() -> dict[tuple[str, str, str], Expected]:
     know("logs", "Lost on the way", "A", nothing("Loki refused none"))
     know("logs", "Lost on the way", "B", value(0))
     know("logs", "Lost on the way", "C", nothing("Alloy is not what collects here"))
+    know("logs", "Lost on the way", "D", nothing("the OpenTelemetry Collector is not what collects here"))
     know("mongodb", "MongoDB", "A", value(1))
     know("mongodb", "Exporter", "A", value(1))
     know("mongodb", "Reached over time", "A", value(1))
@@ -238,6 +239,12 @@ def expected() -> dict[tuple[str, str, str], Expected]:
     know("monitoring", "Notifications that failed", "A", perhaps("as above"))
     know("monitoring", "Notifications that failed", "B", nothing("Prometheus dropped none"))
     know("monitoring", "Files read by the collector", "B", nothing("Alloy is not what collects here"))
+    know(
+        "monitoring",
+        "Files read by the collector",
+        "C",
+        nothing("the OpenTelemetry Collector is not what collects here"),
+    )
     know("monitoring", "Last good backup", "A", perhaps("no backup was made here"))
     know("monitoring", "Timers that failed", "A", value(0))
     know("monitoring", "What was changed by the playbooks", "A", log_lines(1, '"playbook": "converge"'))
