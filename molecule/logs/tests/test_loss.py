@@ -1,6 +1,7 @@
 """Nothing lost: after everything that may happen each number of the writer is in Loki once.
 
-LOGS_AWAY=600 takes Loki away for the 10 minutes of the report in docs/logs.md; by default it is 60 s.
+LOGS_AWAY=600 takes Loki away for the 10 minutes of the report in docs/logs.md; by default it is 60 s. LOGS_COLLECTOR names
+another collector, on a target where it is alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[3]
 RATE = 1000
+COLLECTOR = os.environ.get("LOGS_COLLECTOR", "promtail")
 AWAY = int(os.environ.get("LOGS_AWAY", "60"))
 FILE = "/var/log/loss/numbers.log"
 QUERY = "http://127.0.0.1:3100/loki/api/v1/query"
@@ -44,7 +46,7 @@ class Memory(threading.Thread):
 
     def run(self):
         script = (
-            "for n in loki promtail; do p=$(docker inspect -f '{{.State.Pid}}' $n 2>/dev/null);"
+            f"for n in loki {COLLECTOR}; do p=$(docker inspect -f '{{{{.State.Pid}}}}' $n 2>/dev/null);"
             " echo $n $(awk '/^VmRSS/{print $2}' /proc/$p/status 2>/dev/null); done"
         )
         while not self.over.wait(5):
@@ -139,12 +141,12 @@ print(json.dumps(sorted(delays)))
 
 
 def test_restart_of_the_collector(host, nothing_lost):
-    host.check_output("docker restart promtail")
+    host.check_output("docker restart %s", COLLECTOR)
     time.sleep(5)
 
 
 def test_kill_of_the_collector(host, nothing_lost):
-    host.check_output("kill -9 $(docker inspect -f '{{.State.Pid}}' promtail)")
+    host.check_output("kill -9 $(docker inspect -f '{{.State.Pid}}' %s)", COLLECTOR)
     time.sleep(10)
 
 
@@ -177,16 +179,16 @@ def test_a_machine_that_starts_again(host, nothing_lost):
 
 def test_new_images_of_both(host, nothing_lost):
     """Both containers are made anew from images of another version, side by side, as an upgrade does it."""
-    words = ["molecule", "converge", "-s", "logs", "--", *upgrade(host)]
+    words = ["molecule", "converge", "-s", host.backend.name.removeprefix("monitoring-"), "--", *upgrade(host)]
     done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert host.check_output("docker inspect -f '{{.Config.Image}}' promtail").endswith(":upgraded")
+    assert host.check_output("docker inspect -f '{{.Config.Image}}' %s", COLLECTOR).endswith(":upgraded")
 
 
 def upgrade(host):
     """Put the versions `upgraded` onto the machine; they are the same programs under another image."""
     found = []
-    for name in ("loki", "promtail"):
+    for name in ("loki", COLLECTOR):
         image = host.check_output("docker inspect -f '{{.Config.Image}}' %s", name)
         host.check_output("docker tag %s %s", image, image.rsplit(":", 1)[0] + ":upgraded")
         found += ["-e", f"{name}_version=upgraded"]
