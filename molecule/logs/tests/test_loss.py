@@ -1,7 +1,7 @@
 """Nothing lost: after everything that may happen each number of the writer is in Loki once.
 
-LOGS_AWAY=600 takes Loki away for the 10 minutes of the report in docs/logs.md; by default it is 60 s. LOGS_COLLECTOR names
-another collector, on a target where it is alone.
+LOGS_AWAY=600 takes Loki away for the 10 minutes of the report in docs/logs.md; by default it is 60 s. LOGS_COLLECTOR
+names another collector, on a target where it is alone.
 """
 
 from __future__ import annotations
