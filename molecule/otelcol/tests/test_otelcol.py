@@ -67,8 +67,8 @@ def corpus():
         ],
         f"/var/log/legacy/{NAME}.txt": [stamp(4, iso) + "Z SCHWER order-9 verloren", stamp(4, iso) + "Z Warn x"],
         f"/srv/unix/{NAME}.log": [
-            json.dumps({"at": {"seconds": int(now) - 3, "a": {"b": "deep"}}, "@odd": 5, "component": "web"}),
-            json.dumps({"at": {"seconds": int(now) - 2.5}, "level": "W", "component": 7}),
+            json.dumps({"at": {"seconds": int(now) - 3, "a": {"b": "deep"}}, "@odd": 5, "tier": "web"}),
+            json.dumps({"at": {"seconds": int(now) - 2.5}, "level": "W", "tier": 7}),
         ],
     }
     untimed = {
@@ -138,9 +138,9 @@ def test_nothing_is_lost_or_doubled_whatever_happens(host, http, wait_until):
     for name in ("writer.py", "count.py"):
         source, target = str(CHECKOUT / "tests/logs" / name), f"{host.backend.name}:/usr/local/bin/{name}"
         subprocess.run(["docker", "cp", source, target], check=True, capture_output=True, timeout=60)
-    host.check_output("rm -rf /var/log/loss; mkdir -p /var/log/loss; systemctl reset-failed numbers 2>/dev/null; true")
+    host.check_output("rm -rf /var/log/loss; mkdir -p /var/log/loss; systemctl reset-failed counted 2>/dev/null; true")
     since = time.time()
-    host.check_output(f"systemd-run --unit=numbers /usr/bin/python3 /usr/local/bin/writer.py {FILE} {RATE} 600")
+    host.check_output(f"systemd-run --unit=counted /usr/bin/python3 /usr/local/bin/writer.py {FILE} {RATE} 600")
     time.sleep(3)
     host.check_output("docker restart otelcol")
     time.sleep(2)
@@ -155,7 +155,7 @@ def test_nothing_is_lost_or_doubled_whatever_happens(host, http, wait_until):
     time.sleep(1)
     host.check_output("docker start loki")
     time.sleep(2)
-    host.check_output("systemctl stop numbers")
+    host.check_output("systemctl stop counted")
     last = int(host.check_output("cat %s.count", FILE))
 
     def newest():
