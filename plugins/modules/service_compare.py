@@ -46,6 +46,14 @@ options:
     description: Whether a service may get an older version than the one that wrote its data.
     type: bool
     default: true
+  engine_unit:
+    description: Name of the engine's systemd unit, by which one that does not answer is found to be installed.
+    type: str
+    default: docker
+  engine_timeout:
+    description: Seconds to wait for an engine that does not answer at once.
+    type: float
+    default: 0
 attributes:
   check_mode:
     description: Can run in check mode and tells what would change.
@@ -67,6 +75,10 @@ RETURN = r"""
 engine:
   description: Whether a container engine answers on the host.
   type: bool
+  returned: always
+engine_installed:
+  description: The program or unit of an engine that is installed and does not answer; empty where there is none.
+  type: str
   returned: always
 services:
   description: For each service that differs, the action that mends it, the reasons, and the files concerned.
@@ -91,7 +103,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import container, probe, tree, units
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import (
+    Engine,
+    EngineError,
+    installed,
+)
 
 NONE, FILES, RELOAD, WAIT = "none", "files", "reload", "wait"
 RESTART, START, RECREATE, CREATE, REMOVE = "restart", "start", "recreate", "create", "remove"
@@ -299,12 +315,14 @@ def main() -> None:
             "systems": {"type": "dict", "default": {}},
             "texts": {"type": "bool", "default": False},
             "allow_downgrade": {"type": "bool", "default": True},
+            "engine_unit": {"type": "str", "default": "docker"},
+            "engine_timeout": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
     )
     services = module.params["plan"]
     engine: Engine | None = Engine()
-    if not engine.answers():
+    if not engine.answers_within(module.params["engine_timeout"]):
         engine = None
     try:
         with ThreadPoolExecutor(max_workers=8) as pool:
@@ -324,6 +342,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         engine=engine is not None,
+        engine_installed="" if engine else installed(module.params["engine_unit"]),
         problems=problems,
         services=differing,
         differs=bool(differing),
