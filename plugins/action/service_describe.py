@@ -47,6 +47,7 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "directories": _STRINGS,
     "units": _STRINGS,
     "unwanted": _STRINGS,
+    "ports": {"type": "dict", "default": {}},
     "ready": {"type": "dict", "default": {}},
     "proof": {"type": "list", "elements": "dict", "default": []},
     "converted": _STRINGS,
@@ -239,7 +240,10 @@ class ActionModule(ActionBase):
             },
             "keep": arguments["keep"],
             "watched": arguments["watched"],
-            "listen": [{"address": address, "port": int(port), "variable": f"{name}_port"}] if port else [],
+            "listen": [
+                {"address": at, "port": int(self._value(variable)), "variable": variable}
+                for variable, at in ({f"{name}_port": address, **arguments["ports"]} if port else {}).items()
+            ],
             "ready": ready,
             "proof": arguments["proof"],
             "converted": arguments["converted"],

@@ -183,7 +183,8 @@ def refusals(
     engine: Engine | None, services: list[dict[str, t.Any]], decisions: dict[str, dict[str, t.Any]]
 ) -> list[str]:
     """Return a sentence for each port that a service is about to take and that another program holds."""
-    starting = [s for s in services if decisions[s["name"]]["action"] in (CREATE, RECREATE, START)]
+    # A restart may be for a port that only the configuration names; those that it has already are ours.
+    starting = [s for s in services if decisions[s["name"]]["action"] in (CREATE, RECREATE, START, RESTART)]
     if not any(service["listen"] for service in starting):
         return []
     ours = {entry["Id"] for entry in engine.containers(container.LABEL)} if engine else set()

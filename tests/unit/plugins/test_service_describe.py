@@ -30,6 +30,7 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
         },
         [],
     ),
+    "good with a second port": ("loki", {"loki_grpc_port": "19095", "loki_bind_address": "10.0.0.1"}, []),
     "no secret": ("grafana", {"grafana_admin_password": ""}, ["The secret grafana_admin_password is not set for one"]),
     "short secret": (
         "grafana",
@@ -201,3 +202,10 @@ def test_own_files_mounts_and_labels_are_described_as_they_are_meant(runs: Runs)
     assert service["image"] == "prom/prometheus:" + service["image"].rsplit(":", 1)[1]
     assert service["ready"] == {"path": "/-/ready", "address": "127.0.0.1", "port": 9090}
     assert service["memory"] == 2 << 30
+
+
+def test_every_port_that_a_program_takes_is_described_with_its_variable_and_address(runs: Runs) -> None:
+    assert runs["good with a second port"][2]["service"]["listen"] == [
+        {"address": "10.0.0.1", "port": 3100, "variable": "loki_port"},
+        {"address": "127.0.0.1", "port": 19095, "variable": "loki_grpc_port"},
+    ]
