@@ -12,7 +12,7 @@ description:
   - Compares all services of a host in one round trip with what is really there, which is the files, their owners and
     modes, the containers, their images and whether the programs answer. Changes nothing.
   - Refuses what could not work before anything is changed, which is a system that is not supported, a port that
-    another program holds or a disk without room.
+    another program holds or a disk without room. Without root it looks at nothing.
   - Reports C(changed) only in check mode, where it stands for the change that a real run would make.
 author: ["nekocheik (@nekocheik)"]
 options:
@@ -97,6 +97,7 @@ missing_images:
 
 import fnmatch
 import os
+import pwd
 import re
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
@@ -281,6 +282,13 @@ def _sees(process: int, source: str, target: str) -> bool:
     return os.path.isdir(source) and os.path.samestat(seen, os.stat(source))
 
 
+def _account() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"the user {os.geteuid()}"
+
+
 def _number(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
@@ -321,6 +329,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    if os.geteuid() != 0:
+        # Without it the engine's socket and the configuration look as if they were not there.
+        module.fail_json(
+            msg=f"Nothing was changed. This needs root on the host, and {_account()} is not: set ansible_become: true "
+            "for it in the inventory"
+        )
     services = module.params["plan"]
     engine: Engine | None = Engine()
     if not engine.answers_within(module.params["engine_timeout"]):

@@ -11,6 +11,11 @@ import pytest
 from ansible_collections.nekocheik.deployment_monitoring.plugins.action import service_compare as action
 from ansible_collections.nekocheik.deployment_monitoring.plugins.modules import service_compare
 
+
+class Told(Exception):
+    """What the module would tell Ansible."""
+
+
 Describe = Callable[..., dict[str, t.Any]]
 
 
@@ -48,3 +53,19 @@ def test_a_port_that_two_services_want_is_refused_with_both_variables(describe: 
     other = describe(listen=listening(("prometheus_port", 9090)))
     assert action._clashes([one, other]) == ["prometheus_port: 9090 is also the value of loki_grpc_port; change one"]
     assert action._clashes([one, {**other, "state": "absent"}]) == []
+
+
+def test_without_root_it_is_refused_before_an_engine_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Module:
+        params: t.ClassVar[dict[str, t.Any]] = {"plan": [], "engine_timeout": 0}
+
+        def __init__(self, **_options: t.Any) -> None:
+            pass
+
+        def fail_json(self, msg: str) -> None:
+            raise Told(msg)
+
+    monkeypatch.setattr(service_compare, "AnsibleModule", Module)
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    with pytest.raises(Told, match="^Nothing was changed. This needs root .*, and nobody is not: set ansible_become: "):
+        service_compare.main()
