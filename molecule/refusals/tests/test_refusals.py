@@ -18,6 +18,10 @@ TARGET = "monitoring-refusals"
 # False where another refusal is wanted than that one.
 CASES = {
     "an unknown variable": ({"prometheus_prot": 9090}, ["prometheus_prot", "did you mean prometheus_port"]),
+    "a mistyped role": (
+        {"promethues_port": 9090, "monitring_environment": "x", "docker_package": ["docker-ce"]},
+        ["did you mean prometheus_port?", "did you mean monitoring_environment?", "did you mean docker_packages?"],
+    ),
     "a wrong type": ({"loki_port": "many"}, ["loki_port", "'many'"]),
     "a port out of range": ({"grafana_port": 99999}, ["grafana_port", "99999", "1 to 65535"]),
     "two services on one port": ({"loki_port": 9090}, ["9090", "loki_port", "prometheus_port"]),

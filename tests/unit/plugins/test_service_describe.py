@@ -57,6 +57,16 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
             "prometheus_port: 70000 is refused: a port is a number from 1 to 65535",
         ],
     ),
+    "names that nearly begin like ours": (
+        "prometheus",
+        {"promethues_port": 1, "docker_package": ["docker-ce"], "monitring_environment": "x", "allow_user": "x"},
+        [
+            "docker_package is not a variable of this collection: did you mean docker_packages?",
+            "monitring_environment is not a variable of this collection: did you mean monitoring_environment?",
+            "promethues_port is not a variable of this collection: did you mean prometheus_port?",
+        ],
+    ),
+    "good with own variables": ("prometheus", {"allow_user": "x", "docker_proxy_memory": "1g", "advisor_port": 1}, []),
     "nothing": ("prometheus", {"prometheus_port": None}, ["prometheus_port is set to nothing"]),
     "file outside": ("prometheus", {"prometheus_extra_files": {"/etc/passwd": ""}}, ["'/etc/passwd' is no path below"]),
     "file above": ("prometheus", {"prometheus_extra_files": {"../x": ""}}, ["'../x' is no path below"]),
