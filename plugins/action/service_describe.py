@@ -47,6 +47,7 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "directories": _STRINGS,
     "units": _STRINGS,
     "unwanted": _STRINGS,
+    "ports": {"type": "dict", "default": {}},
     "ready": {"type": "dict", "default": {}},
     "proof": {"type": "list", "elements": "dict", "default": []},
     "converted": _STRINGS,
@@ -54,7 +55,7 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "check": {"type": "dict"},
     "reload": {"type": "dict"},
 }
-_SHARED_ROLE = "service"
+_SHARED_ROLE, _ENGINE_ROLE = "service", "docker"
 _FILE_MODE = 0o640
 
 
@@ -93,10 +94,18 @@ class ActionModule(ActionBase):
         role, roles = self._vars["role_path"], os.path.dirname(self._vars["role_path"])
         specs = {name: variables.specification(role)}
         # What all roles share is checked with the first description of a host, not ten times.
-        if plan.empty(self._vars["inventory_hostname"]):
+        first = plan.empty(self._vars["inventory_hostname"])
+        if first:
             specs["monitoring"] = variables.specification(os.path.join(roles, _SHARED_ROLE))
+            # The one role that describes no service.
+            specs[_ENGINE_ROLE] = variables.specification(os.path.join(roles, _ENGINE_ROLE))
         values = {key: self._value(key) for spec in specs.values() for key in spec if key in self._vars}
-        problems = variables.unknown(specs, self._vars, foreign=os.listdir(roles))
+        names = os.listdir(roles)
+        problems = variables.unknown(specs, self._vars, foreign=names)
+        if first:
+            paths = {other: os.path.join(roles, other) for other in names if other != _SHARED_ROLE}
+            paths["monitoring"] = os.path.join(roles, _SHARED_ROLE)
+            problems += variables.misspelt(paths, self._vars)
         for spec in specs.values():
             problems += variables.errors(spec, values)
         # Sources are lists of dictionaries with rules of their own; looked at where the shared variables are.
@@ -239,7 +248,10 @@ class ActionModule(ActionBase):
             },
             "keep": arguments["keep"],
             "watched": arguments["watched"],
-            "listen": [{"address": address, "port": int(port), "variable": f"{name}_port"}] if port else [],
+            "listen": [
+                {"address": at, "port": int(self._value(variable)), "variable": variable}
+                for variable, at in ({f"{name}_port": address, **arguments["ports"]} if port else {}).items()
+            ],
             "ready": ready,
             "proof": arguments["proof"],
             "converted": arguments["converted"],

@@ -42,7 +42,7 @@ def body(service: dict[str, t.Any]) -> dict[str, t.Any]:
             "GroupAdd": [_group(group) for group in service["groups"]],
             "Tmpfs": service["tmpfs"],
             "Memory": service["memory"],
-            "NanoCpus": int(service["cpus"] * 1_000_000_000),
+            "NanoCpus": int(min(service["cpus"], processors()) * 1_000_000_000),
             "PidsLimit": service["pids"],
             "PortBindings": {},
             "Mounts": _mounts(service),
@@ -54,6 +54,11 @@ def body(service: dict[str, t.Any]) -> dict[str, t.Any]:
     if service["entrypoint"]:
         request["Entrypoint"] = service["entrypoint"]
     return request
+
+
+def processors() -> int:
+    """Return how many processors this host has: the engine refuses a limit beyond that."""
+    return len(os.sched_getaffinity(0))
 
 
 def checker_body(service: dict[str, t.Any], staging: str) -> dict[str, t.Any]:

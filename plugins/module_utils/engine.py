@@ -15,10 +15,20 @@ import os
 import signal
 import socket
 import struct
+import time
 import typing as t
 from urllib.parse import quote, urlencode
 
 SOCKET = "/var/run/docker.sock"
+PROGRAM = "dockerd"
+PROGRAM_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/snap/bin", "/opt/bin")
+UNIT_DIRECTORIES = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
 
 
 class EngineError(Exception):
@@ -104,6 +114,15 @@ class Engine:
             self.call("GET", "/_ping", timeout=10)
         except EngineError:
             return False
+        return True
+
+    def answers_within(self, seconds: float) -> bool:
+        """Whether an engine answers, at once or a little later: one that was just started may still be busy."""
+        deadline = time.monotonic() + seconds
+        while not self.answers():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.5)
         return True
 
     def info(self) -> dict[str, t.Any]:
@@ -192,6 +211,17 @@ class Engine:
         """Load an image archive (C(docker save), compressed or not)."""
         with open(path, "rb") as archive:
             _raise_reported(self.call("POST", "/images/load", {"quiet": 1}, stream=archive, timeout=3600))
+
+
+def installed(unit: str) -> str:
+    """Return the path of an engine's unit or program on this host, or an empty text: one that is stopped is still one.
+
+    :param unit: the name of its systemd unit.
+    """
+    paths = [os.path.join(directory, f"{unit}.service") for directory in UNIT_DIRECTORIES]
+    paths += [os.path.join(directory, PROGRAM) for directory in PROGRAM_DIRECTORIES]
+    # A masked unit is a link to /dev/null: a name that somebody wants to keep from being used.
+    return next((path for path in paths if os.path.isfile(path)), "")
 
 
 def split_reference(reference: str) -> tuple[str, str]:

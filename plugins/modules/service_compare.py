@@ -12,7 +12,7 @@ description:
   - Compares all services of a host in one round trip with what is really there, which is the files, their owners and
     modes, the containers, their images and whether the programs answer. Changes nothing.
   - Refuses what could not work before anything is changed, which is a system that is not supported, a port that
-    another program holds or a disk without room.
+    another program holds or a disk without room. Without root it looks at nothing.
   - Reports C(changed) only in check mode, where it stands for the change that a real run would make.
 author: ["nekocheik (@nekocheik)"]
 options:
@@ -46,6 +46,14 @@ options:
     description: Whether a service may get an older version than the one that wrote its data.
     type: bool
     default: true
+  engine_unit:
+    description: Name of the engine's systemd unit, by which one that does not answer is found to be installed.
+    type: str
+    default: docker
+  engine_timeout:
+    description: Seconds to wait for an engine that does not answer at once.
+    type: float
+    default: 0
 attributes:
   check_mode:
     description: Can run in check mode and tells what would change.
@@ -68,6 +76,10 @@ engine:
   description: Whether a container engine answers on the host.
   type: bool
   returned: always
+engine_installed:
+  description: The program or unit of an engine that is installed and does not answer; empty where there is none.
+  type: str
+  returned: always
 services:
   description: For each service that differs, the action that mends it, the reasons, and the files concerned.
   type: dict
@@ -85,13 +97,18 @@ missing_images:
 
 import fnmatch
 import os
+import pwd
 import re
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import container, probe, tree, units
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import (
+    Engine,
+    EngineError,
+    installed,
+)
 
 NONE, FILES, RELOAD, WAIT = "none", "files", "reload", "wait"
 RESTART, START, RECREATE, CREATE, REMOVE = "restart", "start", "recreate", "create", "remove"
@@ -167,7 +184,8 @@ def refusals(
     engine: Engine | None, services: list[dict[str, t.Any]], decisions: dict[str, dict[str, t.Any]]
 ) -> list[str]:
     """Return a sentence for each port that a service is about to take and that another program holds."""
-    starting = [s for s in services if decisions[s["name"]]["action"] in (CREATE, RECREATE, START)]
+    # A restart may be for a port that only the configuration names; those that it has already are ours.
+    starting = [s for s in services if decisions[s["name"]]["action"] in (CREATE, RECREATE, START, RESTART)]
     if not any(service["listen"] for service in starting):
         return []
     ours = {entry["Id"] for entry in engine.containers(container.LABEL)} if engine else set()
@@ -264,6 +282,13 @@ def _sees(process: int, source: str, target: str) -> bool:
     return os.path.isdir(source) and os.path.samestat(seen, os.stat(source))
 
 
+def _account() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"the user {os.geteuid()}"
+
+
 def _number(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
@@ -299,12 +324,20 @@ def main() -> None:
             "systems": {"type": "dict", "default": {}},
             "texts": {"type": "bool", "default": False},
             "allow_downgrade": {"type": "bool", "default": True},
+            "engine_unit": {"type": "str", "default": "docker"},
+            "engine_timeout": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
     )
+    if os.geteuid() != 0:
+        # Without it the engine's socket and the configuration look as if they were not there.
+        module.fail_json(
+            msg=f"Nothing was changed. This needs root on the host, and {_account()} is not: set ansible_become: true "
+            "for it in the inventory"
+        )
     services = module.params["plan"]
     engine: Engine | None = Engine()
-    if not engine.answers():
+    if not engine.answers_within(module.params["engine_timeout"]):
         engine = None
     try:
         with ThreadPoolExecutor(max_workers=8) as pool:
@@ -324,6 +357,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         engine=engine is not None,
+        engine_installed="" if engine else installed(module.params["engine_unit"]),
         problems=problems,
         services=differing,
         differs=bool(differing),

@@ -18,10 +18,19 @@ TARGET = "monitoring-refusals"
 # False where another refusal is wanted than that one.
 CASES = {
     "an unknown variable": ({"prometheus_prot": 9090}, ["prometheus_prot", "did you mean prometheus_port"]),
+    "a mistyped role": (
+        {"promethues_port": 9090, "monitring_environment": "x", "docker_package": ["docker-ce"]},
+        ["did you mean prometheus_port?", "did you mean monitoring_environment?", "did you mean docker_packages?"],
+    ),
     "a wrong type": ({"loki_port": "many"}, ["loki_port", "'many'"]),
     "a port out of range": ({"grafana_port": 99999}, ["grafana_port", "99999", "1 to 65535"]),
     "two services on one port": ({"loki_port": 9090}, ["9090", "loki_port", "prometheus_port"]),
     "a port of another program": ({}, ["alertmanager_port", "9093", "python3"]),
+    "a second port of another program": (
+        {"alertmanager_port": 19093, "loki_grpc_port": 19095},
+        ["loki_grpc_port", "19095", "python3"],
+    ),
+    "a second port of another service": ({"loki_grpc_port": 9090}, ["9090", "loki_grpc_port", "prometheus_port"]),
     "a missing secret": ({"grafana_admin_password": ""}, ["grafana_admin_password", "vault"]),
     "a secret that is too short": ({"grafana_admin_password": "short"}, ["grafana_admin_password", "12 characters"]),
     "a public address": ({"grafana_bind_address": "0.0.0.0"}, ["grafana_bind_address", "monitoring_public_bind"]),

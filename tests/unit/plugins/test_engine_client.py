@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import engine as client
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import (
     Engine,
     EngineError,
+    installed,
     split_reference,
 )
 
@@ -130,6 +132,40 @@ def test_an_engine_that_hangs_up_does_not_answer(tmp_path: Path) -> None:
         threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()
         with pytest.raises(EngineError, match="does not answer"):
             Engine(str(tmp_path / "s")).info()
+
+
+def test_an_engine_that_is_being_started_is_waited_for(tmp_path: Path) -> None:
+    path = str(tmp_path / "docker.sock")
+    assert not Engine(path).answers_within(0)
+    servers = []
+
+    def start() -> None:
+        servers.append(Server(path, Answering))  # type: ignore[arg-type]
+        servers[0].serve_forever(0.01)
+
+    Answering.answer = (200, b"OK")
+    later = threading.Timer(0.7, start)
+    later.start()
+    assert Engine(path).answers_within(10)
+    servers[0].shutdown()
+    servers[0].server_close()
+    later.join()
+
+
+@pytest.mark.parametrize("found", ["units/docker.service", "programs/dockerd"])
+def test_an_engine_that_is_stopped_is_found_by_its_unit_or_its_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str
+) -> None:
+    for part in ("units", "programs"):
+        (tmp_path / part).mkdir()
+    monkeypatch.setattr(client, "UNIT_DIRECTORIES", (str(tmp_path / "units"),))
+    monkeypatch.setattr(client, "PROGRAM_DIRECTORIES", (str(tmp_path / "programs"),))
+    (tmp_path / "units/docker.service").symlink_to("/dev/null")
+    (tmp_path / "units/other.service").touch()
+    assert installed("docker") == ""
+    (tmp_path / "units/docker.service").unlink()
+    (tmp_path / found).touch()
+    assert installed("docker") == str(tmp_path / found)
 
 
 def test_an_engine_that_answers_is_there(engine: Engine) -> None:

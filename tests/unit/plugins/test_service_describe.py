@@ -30,6 +30,7 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
         },
         [],
     ),
+    "good with a second port": ("loki", {"loki_grpc_port": "19095", "loki_bind_address": "10.0.0.1"}, []),
     "no secret": ("grafana", {"grafana_admin_password": ""}, ["The secret grafana_admin_password is not set for one"]),
     "short secret": (
         "grafana",
@@ -56,6 +57,16 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
             "prometheus_port: 70000 is refused: a port is a number from 1 to 65535",
         ],
     ),
+    "names that nearly begin like ours": (
+        "prometheus",
+        {"promethues_port": 1, "docker_package": ["docker-ce"], "monitring_environment": "x", "allow_user": "x"},
+        [
+            "docker_package is not a variable of this collection: did you mean docker_packages?",
+            "monitring_environment is not a variable of this collection: did you mean monitoring_environment?",
+            "promethues_port is not a variable of this collection: did you mean prometheus_port?",
+        ],
+    ),
+    "good with own variables": ("prometheus", {"allow_user": "x", "docker_proxy_memory": "1g", "advisor_port": 1}, []),
     "nothing": ("prometheus", {"prometheus_port": None}, ["prometheus_port is set to nothing"]),
     "file outside": ("prometheus", {"prometheus_extra_files": {"/etc/passwd": ""}}, ["'/etc/passwd' is no path below"]),
     "file above": ("prometheus", {"prometheus_extra_files": {"../x": ""}}, ["'../x' is no path below"]),
@@ -201,3 +212,10 @@ def test_own_files_mounts_and_labels_are_described_as_they_are_meant(runs: Runs)
     assert service["image"] == "prom/prometheus:" + service["image"].rsplit(":", 1)[1]
     assert service["ready"] == {"path": "/-/ready", "address": "127.0.0.1", "port": 9090}
     assert service["memory"] == 2 << 30
+
+
+def test_every_port_that_a_program_takes_is_described_with_its_variable_and_address(runs: Runs) -> None:
+    assert runs["good with a second port"][2]["service"]["listen"] == [
+        {"address": "10.0.0.1", "port": 3100, "variable": "loki_port"},
+        {"address": "127.0.0.1", "port": 19095, "variable": "loki_grpc_port"},
+    ]
