@@ -12,9 +12,10 @@ description:
   - Unpacks the configurations of all services that differ into a staging directory, and runs each program's own checker
     (promtool, amtool, C(loki -verify-config)) from the image that is about to run, without network and data. One that
     is refused fails the task with the checker's words before any service is touched.
-  - Changes all services that differ side by side, under one deadline. A change of configuration that the program can
-    reload is reloaded and confirmed by the program's own metric. Otherwise the former container is kept aside, the new
-    one is started and proved ready from the host.
+  - Changes all services that differ side by side, under one deadline; those that are removed go first, so that a
+    successor finds what they saved. A change of configuration that the program can reload is reloaded and confirmed by
+    the program's own metric. Otherwise the former container is kept aside, the new one is started and proved ready from
+    the host.
   - A service that does not get ready gets its former container and configuration back, and the task fails with the
     cause and the last lines that the program wrote.
   - All of it happens in one call on the host, so that a lost connection cannot leave it half done. A killed one is
@@ -119,10 +120,25 @@ def sentence(outcome: Outcome) -> str:
     )
 
 
+def side_by_side(swaps: list[Swap]) -> list[Outcome]:
+    """Change all services at once. Those that go have gone before: a successor takes over what they leave."""
+    outcomes: dict[str, Outcome] = {}
+    began = time.monotonic()
+    for leaving in (True, False):
+        part = [swap for swap in swaps if (swap.action == "remove") == leaving]
+        for swap in part:
+            # What the others took to end is not time that it had.
+            swap.deadline += time.monotonic() - began
+        with ThreadPoolExecutor(max_workers=max(1, len(part))) as pool:
+            outcomes |= {outcome["name"]: outcome for outcome in pool.map(Swap.run, part)}
+    return [outcomes[swap.name] for swap in swaps]
+
+
 def one_by_one(swaps: list[Swap], order: list[str], timeout: int) -> list[Outcome]:
-    """Change one service after the other until one fails."""
+    """Change one service after the other until one fails; those that go are the first."""
     outcomes: list[Outcome] = []
-    for swap in sorted(swaps, key=lambda swap: order.index(swap.name) if swap.name in order else -1):
+    place = {name: number for number, name in enumerate(order)}
+    for swap in sorted(swaps, key=lambda swap: (swap.action != "remove", place.get(swap.name, -1))):
         swap.deadline = time.monotonic() + timeout
         outcomes.append(swap.run())
         if outcomes[-1]["error"]:
@@ -157,8 +173,7 @@ def change(module: AnsibleModule) -> None:
     if module.params["rolling"]:
         outcomes = one_by_one(swaps, module.params["order"], module.params["timeout"])
     else:
-        with ThreadPoolExecutor(max_workers=max(1, len(swaps))) as pool:
-            outcomes = list(pool.map(Swap.run, swaps))
+        outcomes = side_by_side(swaps)
     shutil.rmtree(staging_dir, ignore_errors=True)
     failed = [outcome for outcome in outcomes if outcome["error"]]
     if failed:

@@ -6,6 +6,7 @@ Driven as the modules drive it: compare, stage, check, swap; only Ansible itself
 from __future__ import annotations
 
 import copy
+import datetime
 import hashlib
 import io
 import json
@@ -770,8 +771,7 @@ def test_a_service_that_fails_does_not_hold_back_its_neighbour(running: Stand) -
             one.staging += "-" + one.name
             assert one.stage() == ""
         made = [one.prepared(decision) for one, decision in zip(both, decisions, strict=True)]
-        with service_swap.ThreadPoolExecutor(2) as pool:
-            failed, changed = pool.map(swap.Swap.run, made)
+        failed, changed = service_swap.side_by_side(made)
         assert "ends by itself" in failed["error"]
         assert changed["error"] == ""
         assert_former_is_back(running, before, t.cast("Outcome", failed))
@@ -780,6 +780,28 @@ def test_a_service_that_fails_does_not_hold_back_its_neighbour(running: Stand) -
     finally:
         for name in neighbour.containers():
             running.engine.remove(name)
+
+
+@pytest.mark.parametrize("rolling", [False, True])
+def test_a_successor_starts_when_its_predecessor_has_saved_what_it_leaves(stand: Stand, rolling: bool) -> None:
+    """As Alloy, which reads once, when it starts, how far Promtail has come."""
+    stand.changes["env"] = {"PROBE_LISTEN": f"127.0.0.1:{stand.port}", "PROBE_SAVE_AFTER": "1s"}
+    stand.stands()
+    successor = Stand(stand.engine, stand.root, "two")
+    stand.changes["state"] = "absent"
+    try:
+        decisions = [one.compare() for one in (successor, stand)]
+        assert [decision["action"] for decision in decisions] == ["create", "remove"]
+        assert successor.stage() == ""
+        made = [one.prepared(decision) for one, decision in zip((successor, stand), decisions, strict=True)]
+        outcomes = service_swap.one_by_one(made, [], 20) if rolling else service_swap.side_by_side(made)
+        assert [outcome["error"] for outcome in outcomes] == ["", ""]
+        saved = (stand.root / "data" / stand.name / "saved").stat().st_mtime
+        began = datetime.datetime.fromisoformat(successor.life()[1])
+        assert began.timestamp() > saved
+    finally:
+        for name in successor.containers():
+            stand.engine.remove(name)
 
 
 # The checker.

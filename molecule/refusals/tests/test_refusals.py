@@ -62,6 +62,26 @@ CASES = {
         {"alertmanager_port": 19093, "alertmanager_extra_routes": [{"receiver": "nobody"}]},
         ["alertmanager refuses its new configuration", "nobody"],
     ),
+    "a log source without a path": (
+        {"monitoring_log_extra_sources": [{"name": "billing", "format": "json"}]},
+        ["monitoring_log_extra_sources", "source billing", "it has no path"],
+    ),
+    "two log sources of one name": (
+        {"monitoring_log_extra_sources": [{"name": "docker", "path": "/srv/billing/*.log"}]},
+        ["monitoring_log_extra_sources", "two sources are named docker"],
+    ),
+    "a log label without bounds": (
+        {"monitoring_log_extra_sources": [{"name": "b", "path": "/srv/b/*.log", "label_fields": ["order_id"]}]},
+        ["source b", "order_id has no bounded set of values", "make it metadata"],
+    ),
+    "a broken stage of a log source": (
+        {
+            "monitoring_log_extra_sources": [
+                {"name": "b", "path": "/srv/b/*.log", "stages": [{"drop": {"longr_than": "8KB"}}]}
+            ]
+        },
+        ["source b", "stages: drop: longr_than is not known", "longer_than"],
+    ),
 }
 
 

@@ -55,7 +55,7 @@ def test_the_sources_that_are_shipped_are_taken() -> None:
         (GOOD | {"stages": [{"regex": {"expression": "("}}]}, "source shop: stages: regex: '\\(' is no expression"),
         (
             GOOD | {"stages": [{"match": {"selector": "{}", "stages": [{"labels": {"user_id": None}}]}}]},
-            "source shop: labels: user_id has no bounded set",
+            "source shop: stages: match: labels: user_id has no bounded set",
         ),
     ],
 )
@@ -63,6 +63,128 @@ def test_a_bad_source_is_refused_by_its_name(source: dict[str, t.Any], said: str
     (problem,) = log_sources.problems([source])
     assert problem.startswith("monitoring_log_sources: ")
     assert re.search(said, problem), problem
+
+
+# What Promtail would end of when it starts; `promtail -check-syntax` says nothing of it.
+BROKEN = [
+    ({"drop": {}}, "drop: it would drop nothing or everything"),
+    ({"drop": {"longr_than": "8KB"}}, "drop: longr_than is not known"),
+    ({"drop": {"longer_than": "8 kilo"}}, "drop: longer_than: '8 kilo' is no size"),
+    ({"drop": {"older_than": "1d"}}, "drop: older_than: '1d' is no duration"),
+    ({"drop": {"value": "x", "expression": "y"}}, "drop: value: it goes with source"),
+    ({"drop": {"source": ["a", 1]}}, "drop: 1 is no text"),
+    ({"timestamp": {"source": "x"}}, "timestamp: it has no format"),
+    (
+        {"timestamp": {"source": "x", "format": "Unix", "action_on_failure": "now"}},
+        "timestamp: action_on_failure: 'now'",
+    ),
+    ({"template": {"source": "x", "template": "{{ if }"}}, "template: '{{ if }' is no template: it has {{ without }}"),
+    ({"template": {"source": "x", "template": "{{ if .a }}b"}}, "template: .* is no template: if has no end"),
+    ({"template": {"source": "x", "template": "{{ end }}"}}, "template: .*ends nothing"),
+    ({"template": {"source": "x", "template": "{{ (.a }}"}}, r"template: .*{{ \(.a }} is broken"),
+    ({"json": {"expressions": {"a": "foo["}}}, r"json: 'foo\[' is no expression \(JMESPath\): its brackets"),
+    ({"json": {"expressions": {"a": "user-agent"}}}, "json: 'user-agent' is no expression .* is quoted"),
+    ({"json": {"expressions": {"a": "b ||"}}}, "json: .*something is missing beside a sign"),
+    ({"json": {}}, "json: it has no expressions"),
+    ({"logfmt": {"mapping": {"a": 1}}}, "logfmt: 1 is no text"),
+    ({"regex": {"expression": r"(?P<a>x)\1"}}, "regex: .* refers back to a group, which these expressions"),
+    ({"regex": {"expression": r"(?P<a>x)(?P=a)"}}, "regex: .* refers back to a group"),
+    ({"regex": {"expression": "(?<=x)y"}}, "regex: .* looks ahead or behind"),
+    ({"regex": {"expression": "(?>x)"}}, "regex: .* has an atomic group"),
+    ({"regex": {"expression": "x*+"}}, "regex: .* has a possessive repetition"),
+    ({"regex": {"expression": r"x\Z"}}, r"regex: .* has the escape \\Z"),
+    ({"regex": {"expression": "(?x)a"}}, r"regex: .* has the flags \(\?x\)"),
+    ({"regex": {"expression": "x{1001}"}}, "regex: .* repeats more than 1000 times"),
+    ({"replace": {"expression": "x", "replace": "{{ .Value"}}, "replace: .* is no template"),
+    ({"multiline": {"firstline": r"(a)\1"}}, "multiline: .* refers back to a group"),
+    ({"multiline": {"firstline": "a", "max_wait_time": "3"}}, "multiline: max_wait_time: '3' is no duration"),
+    ({"match": {"stages": [{"decolorize": {}}]}}, "match: it has no selector"),
+    ({"match": {"selector": "job=x", "stages": [{"decolorize": {}}]}}, "match: 'job=x' is no selector"),
+    ({"match": {"selector": "{}"}}, "match: it has stages where it keeps lines"),
+    ({"match": {"selector": '{a="b"}', "stages": [{"drop": {}}]}}, "match: drop: it would drop nothing"),
+    ({"limit": {"rate": 5}}, "limit: it has no burst"),
+    ({"limit": {"rate": 5, "burst": 0}}, "limit: rate and burst are above 0"),
+    ({"limit": {"rate": True, "burst": 5}}, "limit: rate: True is of the wrong type"),
+    ({"sampling": {"rate": 2}}, "sampling: rate: 2 is refused"),
+    ({"tenant": {"value": "a", "label": "b"}}, "tenant: it has one of"),
+    ({"output": {"source": ""}}, "output: it has no source"),
+    ({"docker": {"x": 1}}, "docker: x is not known; there are no settings"),
+    ({"pack": {"labels": []}}, "pack: it has no labels"),
+    ({"labeldrop": []}, "labeldrop: it names none"),
+    ({"labels": {"tier": 1}}, "labels: 1 is no text"),
+    ({"metrics": {"x": {"type": "Counter"}}}, "metrics is not known"),
+]
+
+
+@pytest.mark.parametrize(("stage", "said"), BROKEN)
+def test_a_broken_stage_is_refused(stage: dict[str, t.Any], said: str) -> None:
+    (problem,) = log_sources.problems([GOOD | {"stages": [stage]}])
+    assert re.search(f"source shop: stages: {said}", problem), problem
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"drop": {"source": ["a", "b"], "value": "x;y", "older_than": "1h30m", "longer_than": "8kb"}},
+        {"template": {"source": "x", "template": '{{ if eq .a "}}" }}b{{ else if .c }}{{ .d }}{{ else }}e{{- end -}}'}},
+        {"template": {"source": "x", "template": "no {action} }} at all"}},
+        {
+            "json": {
+                "expressions": {"a": None, "b": '"user-agent"', "c": "x[?level=='e'].y | [0]", "d": "f(a, &b) || c"}
+            }
+        },
+        {"regex": {"expression": r"(?i)^[[:alpha:]]+\p{L}*?(?<word>[]\w[])\Q(\E{1,1000}(?U:x+)\z|\x{1F600}|\07|\12"}},
+        {"regex": {"expression": "(?P<at>a)|(?P<at>b)"}},
+        {"match": {"selector": '{a="b}", c!~`d`} |~ "e{" != "f"', "stages": [{"decolorize": {}}]}},
+        {"match": {"selector": "{}", "action": "drop"}},
+        {"limit": {"rate": 0.5, "burst": 5, "drop": True, "by_label_name": "tier"}},
+        {"labels": {"tier": None, "zone": "region"}},
+        {"cri": {"max_partial_lines": 5}},
+    ],
+)
+def test_a_stage_that_go_takes_is_taken(stage: dict[str, t.Any]) -> None:
+    assert log_sources.problems([GOOD | {"stages": [stage]}]) == []
+
+
+@pytest.mark.parametrize("key", ["metadata", "label_fields", "timestamp", "level"])
+def test_a_broken_path_of_a_field_is_refused(key: str) -> None:
+    (problem,) = log_sources.problems([GOOD | {key: "a[" if key in ("timestamp", "level") else ["a["]}])[-1:]
+    assert "a[" in problem
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"label_fields": ["order_id"]}, "label_fields: order_id has no bounded set"),
+        ({"label_fields": ["customer_id"]}, "label_fields: customer_id has no bounded set"),
+        ({"label_fields": ["gitSha"]}, "label_fields: gitSha has no bounded set"),
+        (
+            {"stages": [{"labels": {"dep": "deployment_id"}}]},
+            "stages: labels: dep is made of deployment_id, which has no",
+        ),
+        ({"stages": [{"labels": {"dep": "orderId"}}]}, "stages: labels: dep is made of orderId, which has no"),
+        ({"stages": [{"labels": {"file_hash": None}}]}, "stages: labels: file_hash has no bounded set"),
+        ({"stages": [{"labels": {"level": "request_id"}}]}, "stages: labels: level is made of request_id"),
+        (
+            {"metadata": {"dep": "deployment_id"}, "stages": [{"labels": {"dep": None}}]},
+            "stages: labels: dep is made of deployment_id",
+        ),
+        (
+            {"stages": [{"json": {"expressions": {"a": "context.trace_id"}}}, {"labels": {"b": "a"}}]},
+            "stages: labels: b is made of trace_id",
+        ),
+    ],
+)
+def test_a_label_is_looked_at_by_what_it_is_made_of(changes: dict[str, t.Any], said: str) -> None:
+    (problem,) = log_sources.problems([GOOD | changes])
+    assert said in problem
+    assert problem.endswith("make it metadata")
+
+
+def test_names_that_only_sound_like_ids_are_labels() -> None:
+    assert log_sources.problems([GOOD | {"label_fields": ["grid", "paid", "hashed", "idle"]}]) == []
+    # One value, said by the user himself.
+    assert log_sources.problems([GOOD | {"labels": {"customer_id": "acme"}}]) == []
 
 
 @pytest.mark.parametrize("label", ["deployment_id", "commit", "port", "hostname", "request_id", "timestamp"])
