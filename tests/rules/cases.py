@@ -47,6 +47,13 @@ case(
     f'{NODE}  0x40\nup{{job="app-public",instance="x",host="a"}}  0x40',
     fires="10m",
 )
+case(
+    "TargetDown",
+    "two targets of nobody's host",
+    'up{job="own",instance="x"}  0x40\nup{job="own",instance="y"}  0x40',
+    fires="3m",
+    count=2,
+)
 MANAGER = 'up{job="port-manager",instance="a:3005",host="a"}'
 HEALTH = 'probe_success{job="health",instance="a:3005",host="a",service="port-manager"}'
 case(
@@ -372,6 +379,12 @@ case(
 )
 case(
     "ServiceDown",
+    "two targets of nobody's host are none that is gone",
+    'up{job="port-manager",instance="x"}  0x40\nup{job="own",instance="y"}  0x40',
+    fires="10m",
+)
+case(
+    "ServiceDown",
     "one target is no host",
     f'{MANAGER}  0x40\nup{{job="app-public",host="a"}}  0x40',
     fires="10m",
@@ -403,6 +416,12 @@ case(
     "the whole host is gone, though asked from elsewhere it answers",
     f'{EXPORTER}  0x40\n{OTHER}  0x40\nup{{job="app-public",host="a"}}  1x40',
     silent="10m",
+)
+case(
+    "MongoDBDown",
+    "two targets of nobody's host are none that is gone",
+    'up{job="mongodb",instance="x"}  0x40\nup{job="own",instance="y"}  0x40',
+    fires="10m",
 )
 case("MongoDBDown", "one target is no host", f'{EXPORTER}  0x40\nup{{job="app-public",host="a"}}  0x40', fires="10m")
 
@@ -602,6 +621,12 @@ case(
     fires="10m",
 )
 case("HostDown", "nor does it make two", f'{NODE}  0x40\nup{{job="app-public",host="a"}}  0x40', silent="10m")
+case(
+    "HostDown",
+    "two targets of nobody's host are none",
+    'up{job="own",instance="x"}  0x40\nup{job="own",instance="y"}  0x40',
+    silent="10m",
+)
 case(
     "HostDown",
     "of two hosts only the one",
