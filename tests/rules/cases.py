@@ -47,6 +47,13 @@ case(
     f'{NODE}  0x40\nup{{job="app-public",instance="x",host="a"}}  0x40',
     fires="10m",
 )
+case(
+    "TargetDown",
+    "two targets of nobody's host",
+    'up{job="own",instance="x"}  0x40\nup{job="own",instance="y"}  0x40',
+    fires="3m",
+    count=2,
+)
 MANAGER = 'up{job="port-manager",instance="a:3005",host="a"}'
 HEALTH = 'probe_success{job="health",instance="a:3005",host="a",service="port-manager"}'
 case(
@@ -372,6 +379,12 @@ case(
 )
 case(
     "ServiceDown",
+    "two targets of nobody's host are none that is gone",
+    'up{job="port-manager",instance="x"}  0x40\nup{job="own",instance="y"}  0x40',
+    fires="10m",
+)
+case(
+    "ServiceDown",
     "one target is no host",
     f'{MANAGER}  0x40\nup{{job="app-public",host="a"}}  0x40',
     fires="10m",
@@ -403,6 +416,12 @@ case(
     "the whole host is gone, though asked from elsewhere it answers",
     f'{EXPORTER}  0x40\n{OTHER}  0x40\nup{{job="app-public",host="a"}}  1x40',
     silent="10m",
+)
+case(
+    "MongoDBDown",
+    "two targets of nobody's host are none that is gone",
+    'up{job="mongodb",instance="x"}  0x40\nup{job="own",instance="y"}  0x40',
+    fires="10m",
 )
 case("MongoDBDown", "one target is no host", f'{EXPORTER}  0x40\nup{{job="app-public",host="a"}}  0x40', fires="10m")
 
@@ -602,6 +621,12 @@ case(
     fires="10m",
 )
 case("HostDown", "nor does it make two", f'{NODE}  0x40\nup{{job="app-public",host="a"}}  0x40', silent="10m")
+case(
+    "HostDown",
+    "two targets of nobody's host are none",
+    'up{job="own",instance="x"}  0x40\nup{job="own",instance="y"}  0x40',
+    silent="10m",
+)
 case(
     "HostDown",
     "of two hosts only the one",
@@ -811,6 +836,30 @@ case(
     silent="6m 7m30s",
     labels='host="a", project="shop", branch="main", app="shop-main", severity="warning", team="applications"',
 )
+case(
+    "AppDown",
+    "new, and never seen well: it is being built",
+    f"{PROBE}  _x5 0x60\n{INFO}  1x80\n{BLACKBOX}  1x80",
+    fires="11m15s",
+    silent="6m15s 11m",
+    naive='min by (app) (probe_success{job="app-health"}) == 0',
+    naive_for="5m",
+    naive_fires=True,
+)
+case(
+    "AppDown",
+    "new, and another probe of it is good",
+    f'{PROBE}  0x60\nprobe_success{{job="app-public",{APP}}}  1x60',
+    fires="10m15s",
+    silent="9m45s",
+)
+case(
+    "AppDown",
+    "new, and its public name is known for long",
+    f'{PROBE}  _x40 0x60\nprobe_success{{job="app-public",{APP}}}  0x100',
+    silent="16m",
+)
+case("AppDown", "seen well for a minute, and then it stops", f"{PROBE}  1x4 0x260", fires="6m15s 61m 64m", silent="6m")
 case("AppDown", "one good answer between", f"{PROBE}  0x19 1x0 0x19 1x20", silent="5m 9m30s")
 case(
     "AppDown", "removed on purpose", f"{PROBE}  1x4 0x4 stale\n{INFO}  1x8 stale\n{BLACKBOX}  1x60", silent="6m15s 10m"
@@ -977,6 +1026,18 @@ BURNS = {
     "fast": [("1h", "5m", 14.4), ("6h", "30m", 6)],
     "slow": [("1d", "2h", 3), ("3d", "6h", 1)],
 }
+# Window → a step, the moment when it is full, and the steps until then.
+BEFORE = {"1h": ("90s", "1h", 40), "6h": ("10m", "6h", 36), "1d": ("40m", "24h", 36), "3d": ("2h", "72h", 36)}
+
+
+def history(series: str, values: str, probe: str = "1x2500") -> str:
+    """Return the short window, the ratio of five minutes that shows an app's age, and its probe."""
+    found = [f"{series}  {values}"]
+    if not series.startswith("app:up:ratio5m"):
+        found.append(f"app:up:ratio5m{{{APP}}}  {'_ ' if values.startswith('_') else ''}1x2500")
+    return "\n".join(found + [f"{PROBE}  {probe}"] * bool(probe))
+
+
 for window, pairs in BURNS.items():
     for long, short, factor in pairs:
         for what, more, less, failures, fires in (
@@ -998,15 +1059,21 @@ for window, pairs in BURNS.items():
             )
             if failures == 2:
                 continue
-            case(
-                "AppUptimeBudgetBurn",
-                f"{long} and {short}: {what}",
-                f"app:up:ratio{long}{{{APP}}}  {1 - factor * 0.005 * more:.6f}x9\n"
-                f"app:up:ratio{short}{{{APP}}}  {1 - factor * 0.005 * less:.6f}x9\n{PROBE}  1x9",
-                alone=True,
-                labels=f'app="shop-main", window="{window}", severity="warning", team="applications"',
-                **moments,
-            )
+            step, moment, samples = BEFORE[long]
+            for age, older in (("", True), (", and the app is a little younger", False))[: 1 + fires]:
+                case(
+                    "AppUptimeBudgetBurn",
+                    f"{long} and {short}: {what}{age}",
+                    f"app:up:ratio{long}{{{APP}}}  {1 - factor * 0.005 * more:.6f}x{samples}\n"
+                    + history(
+                        f"app:up:ratio{short}{{{APP}}}",
+                        f"{'' if older else '_ '}{1 - factor * 0.005 * less:.6f}x{samples}",
+                    ),
+                    alone=True,
+                    step=step,
+                    labels=f'app="shop-main", window="{window}", severity="warning", team="applications"',
+                    **({"fires": moment} if fires and older else {"silent": moment}),
+                )
     long, short = pairs[0][:2]
     bad = (
         f'deployment:success:ratio{long}{{host="a"}}  0x120\ndeployment:success:ratio{short}{{host="a"}}  0x20 1x100\n'
@@ -1034,38 +1101,46 @@ for window, pairs in BURNS.items():
             labels=f'window="{window}"',
             **({"fires": "10m"} if fires else {"silent": "10m"}),
         )
-    bad = f"app:up:ratio{long}{{{APP}}}  0x120\napp:up:ratio{short}{{{APP}}}  0x20 1x100"
+    # Four steps are 15 minutes, and one more or less is what the mutants make of them.
+    steps = {"fast": 16, "slow": 384}[window]
     case(
         "AppUptimeBudgetBurn",
         f"{window}: goes on for 15 minutes",
-        f"{bad}\n{PROBE}  1x120",
+        f"app:up:ratio{long}{{{APP}}}  0x{2 * steps}\n"
+        + history(f"app:up:ratio{short}{{{APP}}}", f"0x{steps + 1} 1x{steps}"),
         alone=True,
-        fires="20m",
-        silent="20m15s",
+        step="225s",
+        fires=f"{225 * (steps + 5)}s",
+        silent=f"{225 * (steps + 6)}s",
         labels=f'window="{window}"',
     )
+    step, moment, samples = BEFORE[long]
+    bad = f"app:up:ratio{long}{{{APP}}}  0x99\n" + history(f"app:up:ratio{short}{{{APP}}}", "0x99", probe="")
     for state, name, fires in (("firing", "AppDown", False), ("pending", "AppDown", True), ("firing", "HighCPU", True)):
         case(
             "AppUptimeBudgetBurn",
             f"{window}: {name} is {state}",
-            f'{bad}\n{PROBE}  1x120\nALERTS{{alertname="{name}",alertstate="{state}",{APP}}}  1x120',
+            f'{bad}\n{PROBE}  1x99\nALERTS{{alertname="{name}",alertstate="{state}",{APP}}}  1x99',
             alone=True,
+            step=step,
             labels=f'window="{window}"',
-            **({"fires": "10m"} if fires else {"silent": "10m"}),
+            **({"fires": moment} if fires else {"silent": moment}),
         )
     case(
         "AppUptimeBudgetBurn",
         f"{window}: down right now, which is AppDown's",
-        f"{bad}\n{PROBE}  0x120",
+        f"{bad}\n{PROBE}  0x99",
         alone=True,
-        silent="5m",
+        step=step,
+        silent=moment,
     )
     case(
         "AppUptimeBudgetBurn",
         f"{window}: its public name is another matter",
-        f'{bad}\n{PROBE}  1x120\nprobe_success{{job="app-public",{APP}}}  0x120',
+        f'{bad}\n{PROBE}  1x99\nprobe_success{{job="app-public",{APP}}}  0x99',
         alone=True,
-        fires="5m",
+        step=step,
+        fires=moment,
         labels=f'window="{window}"',
     )
 case(
@@ -1097,6 +1172,14 @@ case(
     labels='window="fast"',
     naive='probe_success{job="app-health"} == 0',
     naive_for="5m",
+)
+case(
+    "AppUptimeBudgetBurn",
+    "a new app that fails its first three probes",
+    f"{PROBE}  _x8 0x2 1x60",
+    silent="5m 12m",
+    naive="(1 - avg_over_time(probe_success[1h])) / 0.005 > 14.4 and (1 - avg_over_time(probe_success[5m])) / 0.005 > 14.4",
+    naive_fires=True,
 )
 case(
     "AppUptimeBudgetBurn",
