@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from . import limits
-from .deployment import APP, apps_table
+from .deployment import APP, HOST, apps_table
 from .kit import (
-    APPS,
     BLUE,
     Board,
     app,
+    apps_down,
+    apps_wanted,
     branch,
     curves,
     falling,
@@ -31,6 +32,8 @@ from .kit import (
 UID = "applications-main"
 REQUESTS = f'http_requests_total{{job="app-metrics", {APP}}}'
 BUCKETS = f'http_request_duration_seconds_bucket{{job="app-metrics", {APP}}}'
+# Log lines of the chosen apps' containers.
+CONTAINERS = f'job="docker", {HOST}, container=~"($app)-deploy", project=~"$project", branch=~"$branch"'
 NO_REQUESTS = ("no app exposes http_requests_total", "aucune app n'expose http_requests_total")
 
 
@@ -69,24 +72,27 @@ def app_links() -> list[object]:
 def summary(board: Board) -> None:
     """Add the numbers at the top."""
     board.row(say("At a glance", "En un coup d'œil"))
-    health = f'probe_success{{job="app-health", {APP}}}'
     none = say(*NO_REQUESTS)
     panels: tuple[tuple[str, str, str, str, list[tuple[str, float | None]], str], ...] = (
         (
             say("Apps", "Apps"),
             say("Apps that the Port Manager has given a port.", "Apps à qui le Port Manager a donné un port."),
-            f"count({APPS}{{{APP}}}) or vector(0)",
+            apps_wanted(APP),
             "none",
             BLUE,
-            "",
+            say("no discovery runs", "pas de découverte"),
         ),
         (
             say("Down", "En panne"),
-            say("Apps whose /health does not answer 200 now.", "Apps dont /health ne répond pas 200 maintenant."),
-            f"count({health} == 0) or vector(0)",
+            say(
+                "Apps whose /health does not answer 200 now, and those that nobody asks, as AppDown counts them.",
+                "Apps dont /health ne répond pas 200 maintenant, et celles que personne n'interroge, comme AppDown "
+                "les compte.",
+            ),
+            apps_down(APP),
             "none",
             rising(1),
-            "",
+            say("no app is probed", "aucune app n'est sondée"),
         ),
         (
             say("Uptime, 30 days", "Disponibilité, 30 jours"),
@@ -314,15 +320,12 @@ def resources(board: Board) -> None:
 
 def _logs(board: Board) -> None:
     board.row("Logs")
-    stream = '{job="docker", container=~".+-deploy", project=~"$project", branch=~"$branch", level="error"}'
     board.add(
         curves(
             say("Lines by app", "Lignes par app"),
             say("Log lines of the apps' containers.", "Lignes de log des conteneurs des apps."),
             log_rate(
-                '{job="docker", container=~".+-deploy", project=~"$project", branch=~"$branch"}'.join(
-                    ("topk(10, sum by (container) (count_over_time(", " [$__interval])))")
-                ),
+                f"topk(10, sum by (container) (count_over_time({{{CONTAINERS}}} [$__interval])))",
                 "{{container}}",
             ),
             unit="none",
@@ -341,7 +344,7 @@ def _logs(board: Board) -> None:
                 "The newest lines of the chosen apps' containers that speak of an error.",
                 "Les dernières lignes des conteneurs choisis qui parlent d'une erreur.",
             ),
-            log_lines(stream, 100),
+            log_lines(f'{{{CONTAINERS}, level="error"}}', 100),
             no_value=say("no line speaks of an error", "aucune ligne ne parle d'erreur"),
         ),
         16,

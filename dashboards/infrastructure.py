@@ -203,7 +203,7 @@ def _memory(board: Board) -> None:
     used, cached, free = say("used", "utilisée"), "cache", say("free", "libre")
     board.add(
         curves(
-            say("Memory", "Mémoire"),
+            say("Memory by use", "Mémoire par usage"),
             say(
                 "Used is what programs hold and cannot be taken from them; the cache gives way.",
                 "Utilisée : ce que tiennent les programmes, sans reprise possible ; le cache cède sa place.",

@@ -53,7 +53,7 @@ def _summary(board: Board) -> None:
         (
             say("Targets down", "Cibles en panne"),
             say("Targets that Prometheus cannot scrape now.", "Cibles que Prometheus ne peut lire maintenant."),
-            f"count(up{{{HOST}}} == 0) or vector(0)",
+            f"count(up{{{HOST}}} == 0) or 0 * count(up{{{HOST}}})",
             "none",
             rising(1),
             none,
@@ -394,6 +394,7 @@ def _resources(board: Board) -> None:
 
 
 def _operations(board: Board) -> None:
+    timers = f"monitoring_timer_last_result{{{HOST}}}"
     board.row(say("Backups, timers and changes", "Sauvegardes, minuteries et changements"))
     board.add(
         number(
@@ -417,9 +418,10 @@ def _operations(board: Board) -> None:
                 "Timers (backup, cleanup, health check) whose last run failed.",
                 "Minuteries (sauvegarde, nettoyage, contrôle) dont la dernière exécution a échoué.",
             ),
-            now(f"count(monitoring_timer_last_result{{{HOST}}} == 0) or vector(0)"),
+            now(f"count({timers} == 0) or 0 * count({timers})"),
             unit="none",
             steps=rising(1),
+            no_value=say("no timer has run yet", "aucune minuterie n'a encore tourné"),
         ),
         4,
         8,
@@ -431,7 +433,7 @@ def _operations(board: Board) -> None:
                 "The audit trail: each run that changed something here, and what.",
                 "La piste d'audit : chaque exécution qui a changé quelque chose ici, et quoi.",
             ),
-            log_lines('{job="audit"}', 100),
+            log_lines(f'{{job="audit", {HOST}}}', 100),
             no_value=say("no change in the range", "aucun changement dans la plage"),
         ),
         16,

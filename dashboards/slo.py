@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import limits
-from .kit import Board, Step, bars, curves, falling, host, now, number, over_time, project, rising, say
+from .kit import Board, Step, bars, curves, falling, firing, host, now, number, over_time, project, rising, say
 
 UID = "slo-main"
 HOST = 'host=~"$host"'
@@ -102,6 +102,7 @@ def _business(board: Board) -> None:
         ),
         (4, 4, 4, 4, 4),
     )
+    uptime = f'slo:error_budget_remaining:ratio{{slo="app-uptime", {APPS}}}'
     board.add(
         number(
             say("Apps below their objective", "Apps sous leur objectif"),
@@ -109,9 +110,10 @@ def _business(board: Board) -> None:
                 "Apps whose uptime over 30 days is below 99.5 %.",
                 "Apps dont la disponibilité sur 30 jours est sous 99,5 %.",
             ),
-            now(f'count(slo:error_budget_remaining:ratio{{slo="app-uptime", {APPS}}} < 0) or vector(0)'),
+            now(f"count({uptime} < 0) or 0 * count({uptime})"),
             unit="none",
             steps=rising(1),
+            no_value=say("no health check yet", "pas encore de contrôle de santé"),
         ),
         4,
         5,
@@ -183,7 +185,7 @@ def _budgets(board: Board) -> None:
     )
     board.add(
         curves(
-            say("Deployments that succeed", "Déploiements réussis"),
+            say("Deployments that succeed", "Déploiements qui réussissent"),
             say(
                 "Share of successes over an hour, a day and 30 days; gaps where nothing was deployed.",
                 "Part des succès sur une heure, un jour et 30 jours ; des trous là où rien n'a été déployé.",
@@ -338,7 +340,7 @@ def _operations(board: Board) -> None:
             (
                 say("Firing now", "En cours"),
                 say("Alerts that fire now, of every severity.", "Alertes en cours, de toute sévérité."),
-                'count(ALERTS{alertstate="firing", severity!~"none|notice"}) or vector(0)',
+                firing('severity!~"none|notice"'),
                 "none",
                 rising(1),
                 "",
