@@ -7,10 +7,12 @@ from .deployment import APP, HOST, apps_table
 from .kit import (
     BLUE,
     Board,
+    Column,
     app,
     apps_down,
     apps_wanted,
     branch,
+    column,
     curves,
     falling,
     host,
@@ -22,6 +24,7 @@ from .kit import (
     over_time,
     project,
     rising,
+    rows,
     say,
     states,
     to_dashboard,
@@ -57,6 +60,7 @@ def make() -> Board:
     resources(board)
     board.row(say("All chosen applications", "Toutes les applications choisies"))
     board.add(apps_table(), 24, 10)
+    board.add(_public_names(), 24, 7, number=101)
     _logs(board)
     return board
 
@@ -315,6 +319,37 @@ def resources(board: Board) -> None:
         ),
         8,
         8,
+    )
+
+
+def _public_names() -> object:
+    """Return the table of what is reached from outside."""
+    by = "host, project, branch, app, hostname"
+    return rows(
+        say("Public names and certificates", "Noms publics et certificats"),
+        say(
+            "Whether an app answers under its public name, and how many days its certificate is still good; red from "
+            "where CertificateExpiry warns. Empty where nothing asks public names.",
+            "Si une app répond sous son nom public, et pour combien de jours son certificat est encore bon ; rouge au "
+            "seuil de CertificateExpiry. Vide si personne n'interroge les noms publics.",
+        ),
+        column(f'min by ({by}) (probe_success{{job="app-public", {APP}}})'),
+        column(f"(min by ({by}) (probe_ssl_earliest_cert_expiry{{{APP}}}) - time()) / 86400"),
+        columns=[
+            Column("hostname", say("Name", "Nom")),
+            Column("app", "Application"),
+            Column("host", say("Host", "Serveur")),
+            Column("Value #A", say("Reached", "Joignable"), mappings=up_down()),
+            Column(
+                "Value #B",
+                say("Certificate", "Certificat"),
+                unit="d",
+                steps=falling(limits.CERTIFICATE_DAYS),
+                decimals=0,
+            ),
+        ],
+        sort=say("Certificate", "Certificat"),
+        no_value=say("no public name is asked", "aucun nom public n'est interrogé"),
     )
 
 

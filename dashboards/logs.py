@@ -154,6 +154,31 @@ def _search(board: Board) -> None:
     )
 
 
+def lost() -> object:
+    """Return what was logged and did not arrive; the dashboard of the stack has it too, for the alerts lead there."""
+    return curves(
+        say("Lost on the way", "Perdu en chemin"),
+        say(
+            "Lines that Loki refused, and entries that the collector dropped: none should be.",
+            "Lignes que Loki a refusées, et entrées que le collecteur a jetées : il ne devrait pas y en avoir.",
+        ),
+        over_time(
+            f"sum by (reason) (rate(loki_discarded_samples_total{{{HOST}}}[$__rate_interval]))",
+            say("refused: {{reason}}", "refusées : {{reason}}"),
+        ),
+        over_time(
+            f"sum by (host) (rate(promtail_dropped_entries_total{{{HOST}}}[$__rate_interval]))",
+            say("dropped on {{host}}", "jetées sur {{host}}"),
+        ),
+        over_time(
+            f"sum by (host) (rate(loki_write_dropped_entries_total{{{HOST}}}[$__rate_interval]))",
+            say("dropped on {{host}}", "jetées sur {{host}}"),
+        ),
+        unit="cps",
+        no_value=say("nothing was lost", "rien n'a été perdu"),
+    )
+
+
 def _collection(board: Board) -> None:
     board.row(say("Collection", "Collecte"))
     board.add(
@@ -169,31 +194,7 @@ def _collection(board: Board) -> None:
         8,
         8,
     )
-    board.add(
-        curves(
-            say("Lost on the way", "Perdu en chemin"),
-            say(
-                "Lines that Loki refused, and entries that the collector dropped: none should be.",
-                "Lignes que Loki a refusées, et entrées que le collecteur a jetées : il ne devrait pas y en avoir.",
-            ),
-            over_time(
-                f"sum by (reason) (rate(loki_discarded_samples_total{{{HOST}}}[$__rate_interval]))",
-                say("refused: {{reason}}", "refusées : {{reason}}"),
-            ),
-            over_time(
-                f"sum by (host) (rate(promtail_dropped_entries_total{{{HOST}}}[$__rate_interval]))",
-                say("dropped on {{host}}", "jetées sur {{host}}"),
-            ),
-            over_time(
-                f"sum by (host) (rate(loki_write_dropped_entries_total{{{HOST}}}[$__rate_interval]))",
-                say("dropped on {{host}}", "jetées sur {{host}}"),
-            ),
-            unit="cps",
-            no_value=say("nothing was lost", "rien n'a été perdu"),
-        ),
-        8,
-        8,
-    )
+    board.add(lost(), 8, 8)
     board.add(
         curves(
             say("Streams", "Flux"),

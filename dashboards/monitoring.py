@@ -20,6 +20,7 @@ from .kit import (
     say,
     to_logs,
 )
+from .logs import lost
 
 UID = "monitoring-main"
 HOST = 'host=~"$host"'
@@ -319,7 +320,7 @@ def _logs(board: Board) -> None:
             unit="cps",
             no_value=say("Loki gives no metrics", "Loki ne donne pas de métriques"),
         ),
-        6,
+        5,
         8,
     )
     board.add(
@@ -334,7 +335,7 @@ def _logs(board: Board) -> None:
             unit="s",
             no_value=say("nobody asks Loki", "personne n'interroge Loki"),
         ),
-        6,
+        5,
         8,
     )
     board.add(
@@ -346,9 +347,10 @@ def _logs(board: Board) -> None:
             unit="none",
             no_value=say("no collector answers", "aucun collecteur ne répond"),
         ),
-        6,
+        5,
         8,
     )
+    board.add(lost(), 5, 8, number=101)
     board.add(
         curves(
             say("Requests to Grafana", "Requêtes à Grafana"),
@@ -360,7 +362,7 @@ def _logs(board: Board) -> None:
             unit="reqps",
             no_value=say("nobody asks Grafana", "personne n'interroge Grafana"),
         ),
-        6,
+        4,
         8,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import limits
-from .kit import Board, Step, bars, curves, falling, firing, host, now, number, over_time, project, rising, say
+from .kit import Board, Step, bars, curves, falling, firing, host, log_now, now, number, over_time, project, rising, say
 
 UID = "slo-main"
 HOST = 'host=~"$host"'
@@ -346,5 +346,30 @@ def _operations(board: Board) -> None:
                 "",
             ),
         ),
-        (5, 5, 5, 5, 4),
+        (4, 4, 4, 4, 4),
     )
+    board.add(
+        number(
+            say("Logs kept (7 days)", "Logs gardés (7 jours)"),
+            say(
+                "From how many of the last seven days there are still lines, by each day's oldest hour. It "
+                "grows to 7 within a week after the installation and stays there.",
+                "De combien des sept derniers jours il reste des lignes, par l'heure la plus ancienne de chaque "
+                "jour. Croît jusqu'à 7 en une semaine après l'installation et y reste.",
+            ),
+            log_now(" + ".join(f"({_lines_of_an_hour(day)})" for day in range(1, limits.LOGS_RETENTION_DAYS + 1))),
+            unit="d",
+            decimals=0,
+            steps=[("blue", None), ("green", limits.LOGS_RETENTION_DAYS)],
+            no_value=say("Loki does not answer", "Loki ne répond pas"),
+        ),
+        4,
+        5,
+        number=101,
+    )
+
+
+def _lines_of_an_hour(day: int) -> str:
+    """Return 1 where there are lines from the last hour of so many days ago, 0 where there are none."""
+    lines = f'count_over_time({{job=~".+", {HOST}}} [1h] offset {24 * day - 1}h)'
+    return f"sum({lines}) > bool 0 or vector(0)"

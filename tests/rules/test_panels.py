@@ -240,3 +240,46 @@ def test_all_of_mongodbs_figures_are_tried() -> None:
     tried = {(title, ref) for title, ref, _, _ in MONGODB}
     own = {(query.title, query.ref) for query in ALL.values() if "mongodb_ss_" in query.expr}
     assert own <= tried
+
+
+PUBLIC = 'project="shop",branch="main",app="shop-main",host="a",hostname="shop.example",instance="https://shop.example/health"'
+NAMED = '{host="a",project="shop",branch="main",app="shop-main",hostname="shop.example"}'
+
+
+def test_a_public_name_and_its_certificate_are_shown() -> None:
+    """AppPublicNameDown and CertificateExpiry lead there."""
+    table = "Public names and certificates"
+    series = f'probe_success{{job="app-public",{PUBLIC}}}  0x20\nprobe_success{{job="app-health",{PUBLIC}}}  1x20\n'
+    # At 5 minutes after the beginning of time.
+    series += f'probe_ssl_earliest_cert_expiry{{job="app-public",{PUBLIC}}}  {10 * 86400 + 300}x20\n'
+    problems = says(("applications-main", table, "A"), series, {NAMED: 0})
+    problems += says(("applications-main", table, "B"), series, {NAMED: 10})
+    problems += says(("applications-main", table, "A"), series, {}, app="another")
+    problems += says(("applications-main", table, "B"), series, {}, host="nowhere")
+    assert not problems, problems
+
+
+def test_programs_that_were_killed_for_lack_of_memory_are_counted() -> None:
+    """OOMKill leads there."""
+    panel = ("infrastructure-main", "Killed for lack of memory", "A")
+    problems = says(panel, 'node_vmstat_oom_kill{job="node",host="a"}  0x10 2x30', {'{host="a"}': 2}, "5m")
+    problems += says(panel, 'node_vmstat_oom_kill{job="node",host="a"}  0x40', {'{host="a"}': 0}, "5m")
+    assert not problems, problems
+
+
+@pytest.mark.parametrize("uid", ["logs-main", "monitoring-main"])
+@pytest.mark.parametrize(
+    ("ref", "metric", "labels"),
+    [
+        ("A", "loki_discarded_samples_total", 'reason="rate_limited"'),
+        ("B", "promtail_dropped_entries_total", 'host="a"'),
+        ("C", "loki_write_dropped_entries_total", 'host="a"'),
+    ],
+)
+def test_lines_that_were_lost_are_shown(uid: str, ref: str, metric: str, labels: str) -> None:
+    """LokiRefusing and LogCollectorDropping lead to monitoring-main."""
+    own = labels if "host" in labels else f'host="a",{labels}'
+    panel = (uid, "Lost on the way", ref)
+    problems = says(panel, f"{metric}{{{own}}}  {counts(4)}", {f"{{{labels}}}": 4}, "10m")
+    problems += says(panel, f"{metric}{{{own}}}  {counts(4)}", {}, "10m", host="nowhere")
+    assert not problems, problems
