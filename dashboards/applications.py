@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from . import limits
-from .deployment import APP, apps_table
+from .deployment import APP, HOST, apps_table
 from .kit import (
-    APPS,
     BLUE,
     Board,
+    Column,
     app,
+    apps_down,
+    apps_wanted,
     branch,
+    column,
     curves,
     falling,
     host,
@@ -21,6 +24,7 @@ from .kit import (
     over_time,
     project,
     rising,
+    rows,
     say,
     states,
     to_dashboard,
@@ -31,6 +35,8 @@ from .kit import (
 UID = "applications-main"
 REQUESTS = f'http_requests_total{{job="app-metrics", {APP}}}'
 BUCKETS = f'http_request_duration_seconds_bucket{{job="app-metrics", {APP}}}'
+# Log lines of the chosen apps' containers.
+CONTAINERS = f'job="docker", {HOST}, container=~"($app)-deploy", project=~"$project", branch=~"$branch"'
 NO_REQUESTS = ("no app exposes http_requests_total", "aucune app n'expose http_requests_total")
 
 
@@ -54,6 +60,7 @@ def make() -> Board:
     resources(board)
     board.row(say("All chosen applications", "Toutes les applications choisies"))
     board.add(apps_table(), 24, 10)
+    board.add(_public_names(), 24, 7, number=101)
     _logs(board)
     return board
 
@@ -69,24 +76,27 @@ def app_links() -> list[object]:
 def summary(board: Board) -> None:
     """Add the numbers at the top."""
     board.row(say("At a glance", "En un coup d'œil"))
-    health = f'probe_success{{job="app-health", {APP}}}'
     none = say(*NO_REQUESTS)
     panels: tuple[tuple[str, str, str, str, list[tuple[str, float | None]], str], ...] = (
         (
             say("Apps", "Apps"),
             say("Apps that the Port Manager has given a port.", "Apps à qui le Port Manager a donné un port."),
-            f"count({APPS}{{{APP}}}) or vector(0)",
+            apps_wanted(APP),
             "none",
             BLUE,
-            "",
+            say("no discovery runs", "pas de découverte"),
         ),
         (
             say("Down", "En panne"),
-            say("Apps whose /health does not answer 200 now.", "Apps dont /health ne répond pas 200 maintenant."),
-            f"count({health} == 0) or vector(0)",
+            say(
+                "Apps whose /health does not answer 200 now, and those that nobody asks, as AppDown counts them.",
+                "Apps dont /health ne répond pas 200 maintenant, et celles que personne n'interroge, comme AppDown "
+                "les compte.",
+            ),
+            apps_down(APP),
             "none",
             rising(1),
-            "",
+            say("no app is probed", "aucune app n'est sondée"),
         ),
         (
             say("Uptime, 30 days", "Disponibilité, 30 jours"),
@@ -312,17 +322,45 @@ def resources(board: Board) -> None:
     )
 
 
+def _public_names() -> object:
+    """Return the table of what is reached from outside."""
+    by = "host, project, branch, app, hostname"
+    return rows(
+        say("Public names and certificates", "Noms publics et certificats"),
+        say(
+            "Whether an app answers under its public name, and how many days its certificate is still good; red from "
+            "where CertificateExpiry warns. Empty where nothing asks public names.",
+            "Si une app répond sous son nom public, et pour combien de jours son certificat est encore bon ; rouge au "
+            "seuil de CertificateExpiry. Vide si personne n'interroge les noms publics.",
+        ),
+        column(f'min by ({by}) (probe_success{{job="app-public", {APP}}})'),
+        column(f"(min by ({by}) (probe_ssl_earliest_cert_expiry{{{APP}}}) - time()) / 86400"),
+        columns=[
+            Column("hostname", say("Name", "Nom")),
+            Column("app", "Application"),
+            Column("host", say("Host", "Serveur")),
+            Column("Value #A", say("Reached", "Joignable"), mappings=up_down()),
+            Column(
+                "Value #B",
+                say("Certificate", "Certificat"),
+                unit="d",
+                steps=falling(limits.CERTIFICATE_DAYS),
+                decimals=0,
+            ),
+        ],
+        sort=say("Certificate", "Certificat"),
+        no_value=say("no public name is asked", "aucun nom public n'est interrogé"),
+    )
+
+
 def _logs(board: Board) -> None:
     board.row("Logs")
-    stream = '{job="docker", container=~".+-deploy", project=~"$project", branch=~"$branch", level="error"}'
     board.add(
         curves(
             say("Lines by app", "Lignes par app"),
             say("Log lines of the apps' containers.", "Lignes de log des conteneurs des apps."),
             log_rate(
-                '{job="docker", container=~".+-deploy", project=~"$project", branch=~"$branch"}'.join(
-                    ("topk(10, sum by (container) (count_over_time(", " [$__interval])))")
-                ),
+                f"topk(10, sum by (container) (count_over_time({{{CONTAINERS}}} [$__interval])))",
                 "{{container}}",
             ),
             unit="none",
@@ -341,7 +379,7 @@ def _logs(board: Board) -> None:
                 "The newest lines of the chosen apps' containers that speak of an error.",
                 "Les dernières lignes des conteneurs choisis qui parlent d'une erreur.",
             ),
-            log_lines(stream, 100),
+            log_lines(f'{{{CONTAINERS}, level="error"}}', 100),
             no_value=say("no line speaks of an error", "aucune ligne ne parle d'erreur"),
         ),
         16,

@@ -203,7 +203,7 @@ def _memory(board: Board) -> None:
     used, cached, free = say("used", "utilisée"), "cache", say("free", "libre")
     board.add(
         curves(
-            say("Memory", "Mémoire"),
+            say("Memory by use", "Mémoire par usage"),
             say(
                 "Used is what programs hold and cannot be taken from them; the cache gives way.",
                 "Utilisée : ce que tiennent les programmes, sans reprise possible ; le cache cède sa place.",
@@ -220,7 +220,7 @@ def _memory(board: Board) -> None:
             unit="bytes",
             stacked=True,
         ),
-        8,
+        6,
         8,
     )
     board.add(
@@ -235,7 +235,7 @@ def _memory(board: Board) -> None:
             at_most=1,
             steps=rising(limits.MEMORY, limits.MEMORY_CRITICAL),
         ),
-        8,
+        6,
         8,
     )
     board.add(
@@ -253,8 +253,26 @@ def _memory(board: Board) -> None:
             unit="bytes",
             no_value=say("no host has swap", "aucun serveur n'a de swap"),
         ),
+        6,
         8,
+    )
+    board.add(
+        curves(
+            say("Killed for lack of memory", "Tués faute de mémoire"),
+            say(
+                "Programs that the kernel ended because memory ran out, of a container's limit or of the host; any one "
+                "is an alert (OOMKill).",
+                "Programmes arrêtés par le noyau faute de mémoire, celle d'un conteneur ou du serveur ; un seul suffit "
+                "à alerter (OOMKill).",
+            ),
+            over_time(f"sum by (host) (increase(node_vmstat_oom_kill{{{HOST}}}[$__rate_interval]))", "{{host}}"),
+            unit="none",
+            bars=True,
+            no_value=say("node_exporter does not tell", "node_exporter ne le dit pas"),
+        ),
+        6,
         8,
+        number=101,
     )
 
 

@@ -20,6 +20,7 @@ from .kit import (
     say,
     to_logs,
 )
+from .logs import lost
 
 UID = "monitoring-main"
 HOST = 'host=~"$host"'
@@ -53,7 +54,7 @@ def _summary(board: Board) -> None:
         (
             say("Targets down", "Cibles en panne"),
             say("Targets that Prometheus cannot scrape now.", "Cibles que Prometheus ne peut lire maintenant."),
-            f"count(up{{{HOST}}} == 0) or vector(0)",
+            f"count(up{{{HOST}}} == 0) or 0 * count(up{{{HOST}}})",
             "none",
             rising(1),
             none,
@@ -319,7 +320,7 @@ def _logs(board: Board) -> None:
             unit="cps",
             no_value=say("Loki gives no metrics", "Loki ne donne pas de métriques"),
         ),
-        6,
+        5,
         8,
     )
     board.add(
@@ -334,7 +335,7 @@ def _logs(board: Board) -> None:
             unit="s",
             no_value=say("nobody asks Loki", "personne n'interroge Loki"),
         ),
-        6,
+        5,
         8,
     )
     board.add(
@@ -346,9 +347,10 @@ def _logs(board: Board) -> None:
             unit="none",
             no_value=say("no collector answers", "aucun collecteur ne répond"),
         ),
-        6,
+        5,
         8,
     )
+    board.add(lost(), 5, 8, number=101)
     board.add(
         curves(
             say("Requests to Grafana", "Requêtes à Grafana"),
@@ -360,7 +362,7 @@ def _logs(board: Board) -> None:
             unit="reqps",
             no_value=say("nobody asks Grafana", "personne n'interroge Grafana"),
         ),
-        6,
+        4,
         8,
     )
 
@@ -394,6 +396,7 @@ def _resources(board: Board) -> None:
 
 
 def _operations(board: Board) -> None:
+    timers = f"monitoring_timer_last_result{{{HOST}}}"
     board.row(say("Backups, timers and changes", "Sauvegardes, minuteries et changements"))
     board.add(
         number(
@@ -417,9 +420,10 @@ def _operations(board: Board) -> None:
                 "Timers (backup, cleanup, health check) whose last run failed.",
                 "Minuteries (sauvegarde, nettoyage, contrôle) dont la dernière exécution a échoué.",
             ),
-            now(f"count(monitoring_timer_last_result{{{HOST}}} == 0) or vector(0)"),
+            now(f"count({timers} == 0) or 0 * count({timers})"),
             unit="none",
             steps=rising(1),
+            no_value=say("no timer has run yet", "aucune minuterie n'a encore tourné"),
         ),
         4,
         8,
@@ -431,7 +435,7 @@ def _operations(board: Board) -> None:
                 "The audit trail: each run that changed something here, and what.",
                 "La piste d'audit : chaque exécution qui a changé quelque chose ici, et quoi.",
             ),
-            log_lines('{job="audit"}', 100),
+            log_lines(f'{{job="audit", {HOST}}}', 100),
             no_value=say("no change in the range", "aucun changement dans la plage"),
         ),
         16,

@@ -1,4 +1,5 @@
 import json
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,19 @@ def test_a_log_line_leads_to_its_deployment_and_to_its_project(http):
     fields = ask(http, "datasources/uid/loki")["jsonData"]["derivedFields"]
     # Grafana has put its environment in: one dollar sign is left.
     urls = {field["name"]: field["url"] for field in fields}
-    assert urls["deployment_id"] == '{job=~"deployment-api|port-manager|tunnel-manager"} |= "${__value.raw}"'
-    assert urls["deployment"] == "/d/logs-main?var-deployment_id=${__value.raw}"
-    assert urls["project"] == "/d/project-main?var-project=${__value.raw}"
+    same_time = "from=${__from}&to=${__to}"
+    assert urls["deployment"] == f"/d/logs-main?{same_time}&var-deployment_id=${{__value.raw}}"
+    assert urls["project"] == f"/d/project-main?{same_time}&var-project=${{__value.raw}}"
+    assert urls["project of the container"] == urls["project"]
+    # A link by datasource hands its text over as `query`, and Loki reads `expr`: it would open an empty query.
+    assert not [field for field in fields if "datasourceUid" in field]
+    address, _, panes = urls["deployment_id"].partition("&panes=")
+    assert address == "/explore?schemaVersion=1&orgId=1"
+    pane = json.loads(urllib.parse.unquote(panes))["logs"]
+    assert pane["range"] == {"from": "${__from}", "to": "${__to}"}
+    (query,) = pane["queries"]
+    assert query["expr"] == '{job=~"deployment-api|port-manager|tunnel-manager"} |= "${__value.raw}"'
+    assert query["datasource"]["uid"] == pane["datasource"] == "loki"
 
 
 def test_deployments_are_correlated_by_their_id(http):
