@@ -18,6 +18,10 @@ PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 SECRET = "hunter2-hunter2-hunter2"
 GOOD = {"grafana_admin_password": SECRET, "grafana_renderer_token": SECRET}
 
+WEBHOOKS = {
+    f"alertmanager_slack_webhook_{name}": SECRET for name in ("critical", "deployment", "infrastructure", "applications")
+}
+
 # Name → (role, variables besides the good ones, what the run says; empty where it succeeds).
 CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
     "good": ("grafana", {}, []),
@@ -31,6 +35,7 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
         [],
     ),
     "good with a second port": ("loki", {"loki_grpc_port": "19095", "loki_bind_address": "10.0.0.1"}, []),
+    "good below a path": ("alertmanager", {"alertmanager_external_url": "https://x/alerts/", **WEBHOOKS}, []),
     "no secret": ("grafana", {"grafana_admin_password": ""}, ["The secret grafana_admin_password is not set for one"]),
     "short secret": (
         "grafana",
@@ -219,3 +224,11 @@ def test_every_port_that_a_program_takes_is_described_with_its_variable_and_addr
         {"address": "10.0.0.1", "port": 3100, "variable": "loki_port"},
         {"address": "127.0.0.1", "port": 19095, "variable": "loki_grpc_port"},
     ]
+
+
+def test_a_program_that_is_published_below_a_path_serves_at_the_root_itself(runs: Runs) -> None:
+    command = runs["good below a path"][2]["service"]["command"]
+    assert "--web.external-url=https://x/alerts/" in command
+    assert "--web.route-prefix=/" in command
+    without = runs["good with own variables"][2]["service"]["command"]
+    assert not [word for word in without if "external-url" in word or "route-prefix" in word]
