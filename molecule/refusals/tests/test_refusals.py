@@ -38,6 +38,19 @@ CASES = {
     "a password in a URI": ({"mongodb_exporter_uri": "mongodb://u:pw@127.0.0.1/"}, ["mongodb_exporter_uri"]),
     "no room on the disk": ({"monitoring_min_free_disk_size": "900t"}, ["monitoring_min_free_disk_size:", "GiB free"]),
     "an unsupported system": ({"monitoring_supported_systems": {"ubuntu": "22.04"}}, ["Debian", "not supported"]),
+    "mounts of what is not there": (
+        {
+            "alertmanager_port": 19093,
+            "cadvisor_engine_data_dir": "/srv/moved",
+            "cadvisor_containerd_socket": "/run/moved.sock",
+            "loki_extra_mounts": [{"source": "/srv/own", "target": "/own"}],
+        },
+        [
+            "cadvisor_engine_data_dir: /srv/moved",
+            "cadvisor_containerd_socket: /run/moved.sock",
+            "loki_extra_mounts: /srv",
+        ],
+    ),
     "an image that is not there": (
         {"loki_version": "0.0.1", "alertmanager_port": 19093},
         ["grafana/loki:0.0.1", "monitoring_image_source"],

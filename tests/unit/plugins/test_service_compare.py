@@ -6,6 +6,7 @@ import os
 import socket
 import typing as t
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from ansible_collections.nekocheik.deployment_monitoring.plugins.action import service_compare as action
@@ -53,6 +54,35 @@ def test_a_port_that_two_services_want_is_refused_with_both_variables(describe: 
     other = describe(listen=listening(("prometheus_port", 9090)))
     assert action._clashes([one, other]) == ["prometheus_port: 9090 is also the value of loki_grpc_port; change one"]
     assert action._clashes([one, {**other, "state": "absent"}]) == []
+
+
+def test_what_is_to_be_mounted_and_is_not_there_is_refused_by_its_variable(describe: Describe, tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    service = describe(
+        mounts=[
+            {"source": str(tmp_path / "there"), "target": "/a", "variable": "probe_there"},
+            {"source": str(tmp_path / "moved"), "target": "/b", "variable": "probe_engine_data_dir"},
+            {"source": "/nowhere/at/all", "target": "/c"},
+        ]
+    )
+    rest = "is not there on the host, and probe mounts it; name what is there, or make it"
+    for found in ("create", "recreate", "start", "restart"):
+        assert service_compare.missing_mounts([service], {"probe": {"action": found}}) == [
+            f"probe_engine_data_dir: {tmp_path}/moved {rest}",
+            f"/nowhere/at/all {rest}",
+        ]
+    assert service_compare.missing_mounts([service], {"probe": {"action": "none"}}) == []
+
+
+def test_what_the_run_itself_makes_may_be_mounted(describe: Describe) -> None:
+    sources = ["/srv/data/probe", "/srv/data", "/srv/etc/probe", "/srv/text", "/srv/data/probe/socket"]
+    service = describe(mounts=[{"source": source, "target": source} for source in sources], directories=["/srv/text"])
+    decisions = {"probe": {"action": "create"}}
+    assert [said.split()[0] for said in service_compare.missing_mounts([service], decisions)] == [sources[-1]]
+    absent = {**describe(name="other"), "state": "absent"}
+    service = describe(mounts=[{"source": "/srv/data", "target": "/x"}], data_target=None)
+    decisions["other"] = {"action": "none"}
+    assert len(service_compare.missing_mounts([service, absent], decisions)) == 1
 
 
 def test_without_root_it_is_refused_before_an_engine_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ SECRET = "hunter2-hunter2-hunter2"
 GOOD = {"grafana_admin_password": SECRET, "grafana_renderer_token": SECRET}
 
 WEBHOOKS = {
-    f"alertmanager_slack_webhook_{name}": SECRET for name in ("critical", "deployment", "infrastructure", "applications")
+    f"alertmanager_slack_webhook_{name}": SECRET
+    for name in ("critical", "deployment", "infrastructure", "applications")
 }
 
 # Name → (role, variables besides the good ones, what the run says; empty where it succeeds).
@@ -212,7 +213,8 @@ def test_a_secret_is_a_file_of_its_own_and_in_no_other(runs: Runs) -> None:
 def test_own_files_mounts_and_labels_are_described_as_they_are_meant(runs: Runs) -> None:
     service = runs["good with own files and mounts"][2]["service"]
     assert "rules.d/own.yml" in service["files"]
-    assert {"source": "/srv", "target": "/srv", "read_only": True} in service["mounts"]
+    mount = {"source": "/srv", "target": "/srv", "read_only": True, "variable": "prometheus_extra_mounts"}
+    assert mount in service["mounts"]
     assert service["labels"] == {"tunnel.enable": "true"}
     assert service["image"] == "prom/prometheus:" + service["image"].rsplit(":", 1)[1]
     assert service["ready"] == {"path": "/-/ready", "address": "127.0.0.1", "port": 9090}
