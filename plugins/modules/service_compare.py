@@ -103,7 +103,13 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import container, probe, tree, units
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import (
+    container,
+    masking,
+    probe,
+    tree,
+    units,
+)
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import (
     Engine,
     EngineError,
@@ -146,7 +152,7 @@ def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[st
         return decide(CREATE, "there is no such container")
     fields = container.differences(service, actual, image)
     if fields:
-        return decide(RECREATE, *(f"{field}: {there} → {wanted}" for field, there, wanted in fields))
+        return decide(RECREATE, *(masking.mask(f"{field}: {there} → {wanted}") for field, there, wanted in fields))
     state = actual["State"]
     if state.get("Paused") or state.get("Restarting"):
         return decide(RECREATE, f"the container is {state['Status']}")

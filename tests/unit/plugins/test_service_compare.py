@@ -99,3 +99,21 @@ def test_without_root_it_is_refused_before_an_engine_is_looked_for(monkeypatch: 
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     with pytest.raises(Told, match="^Nothing was changed. This needs root .*, and nobody is not: set ansible_become: "):
         service_compare.main()
+
+
+def test_a_diff_hides_what_a_configuration_has_behind_a_name_like_password(
+    describe: Describe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compared(former: str, later: str) -> list[dict[str, str]]:
+        monkeypatch.setattr(action.plan, "contents", lambda _host, _name: {"probe.ini": later.encode()})
+        service = describe(files={"probe.ini": {"secret": False}})
+        decision = {"action": "restart", "reasons": ["probe.ini: changed"], "files": {"added": [], "changed": []}}
+        decision["files"]["changed"] = ["probe.ini"]  # type: ignore[index]
+        return action._diff("one", [service], {"probe": decision}, {"probe": {"probe.ini": former}})
+
+    reasons, entry = compared("user = a\npassword = hunter1\n", "user = b\npassword = hunter2\n")
+    assert (entry["before"], entry["after"]) == ("user = a\npassword = (hidden)\n", "user = b\npassword = (hidden)\n")
+    assert reasons["prepared"] == "probe: restart\n  probe.ini: changed\n"
+    # A change that cannot be seen is told.
+    reasons, _entry = compared("password = hunter1\n", "password = hunter2\n")
+    assert reasons["prepared"].endswith("  probe.ini: only hidden values differ\n")

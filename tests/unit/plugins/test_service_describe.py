@@ -37,6 +37,10 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
     ),
     "good with a second port": ("loki", {"loki_grpc_port": "19095", "loki_bind_address": "10.0.0.1"}, []),
     "good below a path": ("alertmanager", {"alertmanager_external_url": "https://x/alerts/", **WEBHOOKS}, []),
+    **{
+        f"good with secrets of {role}": (role, {f"{role}_secret_files": {"own": SECRET}}, [])
+        for role in ("grafana", "prometheus", "loki")
+    },
     "no secret": ("grafana", {"grafana_admin_password": ""}, ["The secret grafana_admin_password is not set for one"]),
     "short secret": (
         "grafana",
@@ -234,3 +238,11 @@ def test_a_program_that_is_published_below_a_path_serves_at_the_root_itself(runs
     assert "--web.route-prefix=/" in command
     without = runs["good with own variables"][2]["service"]["command"]
     assert not [word for word in without if "external-url" in word or "route-prefix" in word]
+
+
+@pytest.mark.parametrize("role", ["grafana", "prometheus", "loki"])
+def test_the_users_own_secrets_are_files_that_no_diff_shows(runs: Runs, role: str) -> None:
+    plan = runs[f"good with secrets of {role}"][2]
+    assert plan["service"]["files"]["secrets/own"]["secret"]
+    assert plan["service"]["files"]["secrets/own"]["mode"] == 0o640
+    assert SECRET not in json.dumps(plan["service"])
