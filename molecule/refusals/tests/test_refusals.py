@@ -55,6 +55,10 @@ CASES = {
         {"loki_version": "0.0.1", "alertmanager_port": 19093},
         ["grafana/loki:0.0.1", "monitoring_image_source"],
     ),
+    "a registry that is not there": (
+        {"alertmanager_port": 19093, "monitoring_image_source": "pull", "monitoring_image_prefix": "127.0.0.1:1/"},
+        ["No service was touched", "127.0.0.1:1/grafana/loki:", "cannot be had", "monitoring_image_prefix"],
+    ),
     "an archive that is not there": (
         {
             "loki_version": "0.0.1",
