@@ -226,7 +226,8 @@ class ActionModule(ActionBase):
             "dbus": arguments["dbus"],
             "read_only": arguments["read_only"],
             "tmpfs": _texts(arguments["tmpfs"]),
-            "mounts": arguments["mounts"] + list(self._of_role(name, "extra_mounts", [])),
+            "mounts": arguments["mounts"]
+            + [{**mount, "variable": f"{name}_extra_mounts"} for mount in self._of_role(name, "extra_mounts", [])],
             "memory": variables.size(self._of_role(name, "memory", 0)),
             "cpus": float(self._of_role(name, "cpus", 0)),
             "pids": int(self._value("monitoring_pids_limit")),

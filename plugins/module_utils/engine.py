@@ -9,6 +9,7 @@ nothing installed there, and start in a tenth of the time that C(import docker) 
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -20,6 +21,7 @@ import typing as t
 from urllib.parse import quote, urlencode
 
 SOCKET = "/var/run/docker.sock"
+LOGINS = "~root/.docker/config.json"
 PROGRAM = "dockerd"
 PROGRAM_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/snap/bin", "/opt/bin")
 UNIT_DIRECTORIES = (
@@ -57,11 +59,13 @@ class Engine:
 
     :param path: the engine's unix socket.
     :param timeout: seconds that one call may take; pulls and loads wait without a limit of their own.
+    :param logins: the file in which C(docker login) keeps the logins of registries.
     """
 
-    def __init__(self, path: str = SOCKET, timeout: float = 60.0) -> None:
+    def __init__(self, path: str = SOCKET, timeout: float = 60.0, logins: str = LOGINS) -> None:
         self.path = path
         self.timeout = timeout
+        self.logins = os.path.expanduser(logins)
 
     def call(
         self,
@@ -71,14 +75,16 @@ class Engine:
         body: t.Any = None,
         stream: t.BinaryIO | None = None,
         timeout: float | None = None,
+        more_headers: dict[str, str] | None = None,
     ) -> bytes:
         """Make one call and return the answer's body.
 
         :param stream: sent as the request's body (an image archive), instead of C(body) as JSON.
+        :param more_headers: sent besides those that every call needs.
         :raises EngineError: for any status from 400 on, and when the engine cannot be reached.
         """
         url = quote(path) + ("?" + urlencode(query) if query else "")
-        headers = {"Host": "localhost"}
+        headers = {"Host": "localhost", **(more_headers or {})}
         payload: t.Any = None
         if stream is not None:
             headers.update({"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"})
@@ -199,13 +205,24 @@ class Engine:
         return _demultiplex(raw).decode(errors="replace").strip()
 
     def pull(self, reference: str) -> None:
-        """Get an image from its registry.
+        """Get an image from its registry, with the login that C(docker login) left for root.
 
         :raises EngineError: also for failures that the engine reports inside a successful answer.
         """
         name, tag = split_reference(reference)
-        answer = self.call("POST", "/images/create", {"fromImage": name, "tag": tag}, timeout=3600)
-        _raise_reported(answer)
+        login, helper = registry_login(reference, self.logins)
+        headers = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(login).encode()).decode()} if login else {}
+        query = {"fromImage": name, "tag": tag}
+        try:
+            _raise_reported(self.call("POST", "/images/create", query, timeout=3600, more_headers=headers))
+        except EngineError as error:
+            if not helper:
+                raise
+            raise EngineError(
+                f"{error} (asked without a login: {self.logins} leaves it to the credential helper {helper}, which is "
+                "asked by docker's own client alone; docker pull it on the host, or log in without a helper)",
+                error.status,
+            ) from error
 
     def load(self, path: str) -> None:
         """Load an image archive (C(docker save), compressed or not)."""
@@ -237,6 +254,48 @@ def split_reference(reference: str) -> tuple[str, str]:
     if not colon or "/" in tag:
         return reference, "latest"
     return name, tag
+
+
+def registry(reference: str) -> str:
+    """Return the registry of an image reference.
+
+    >>> registry("mirror:5000/prom/prometheus:v3"), registry("prom/prometheus:v3")
+    ('mirror:5000', 'docker.io')
+    """
+    first, slash, _rest = reference.partition("/")
+    return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"
+
+
+def registry_login(reference: str, path: str) -> tuple[dict[str, str] | None, str]:
+    """Return the login for the registry of an image, and the credential helper that has it instead.
+
+    :param path: a file as C(docker login) writes it; it may be missing.
+    :raises EngineError: when it is there and cannot be understood.
+    """
+    try:
+        with open(path) as reader:
+            config = json.load(reader)
+        wanted = registry(reference)
+        helper = (config.get("credHelpers") or {}).get(wanted) or config.get("credsStore") or ""
+        for address, entry in (config.get("auths") or {}).items():
+            host = address.partition("://")[2] or address
+            if host.partition("/")[0].replace("index.docker.io", "docker.io") != wanted or not entry:
+                continue
+            if entry.get("identitytoken"):
+                return {"identitytoken": entry["identitytoken"], "serveraddress": address}, ""
+            name, password = entry.get("username", ""), entry.get("password", "")
+            if entry.get("auth"):
+                name, _colon, password = base64.b64decode(entry["auth"]).decode().partition(":")
+            if name:
+                return {"username": name, "password": password, "serveraddress": address}, ""
+    except FileNotFoundError:
+        return None, ""
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        # Without the error's own words: they may have a piece of the file.
+        raise EngineError(
+            f"{path} cannot be understood ({type(error).__name__}); docker login writes it anew"
+        ) from None
+    return None, helper
 
 
 def _message(data: bytes) -> str:

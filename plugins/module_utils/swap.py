@@ -47,7 +47,7 @@ class Swap:
 
     :param service: the description.
     :param decision: what C(service_compare) found.
-    :param staging_dir: where C(service_stage) left the new configuration, and where the former one is kept
+    :param staging_dir: where C(staging.unpack()) left the new configuration, and where the former one is kept
       until the change is proved.
     :param deadline: monotonic seconds at which all services of the host have to be ready.
     :param proof_seconds: within how long after that it has to do its work again; 0 where ready is enough.

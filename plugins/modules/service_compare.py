@@ -12,7 +12,7 @@ description:
   - Compares all services of a host in one round trip with what is really there, which is the files, their owners and
     modes, the containers, their images and whether the programs answer. Changes nothing.
   - Refuses what could not work before anything is changed, which is a system that is not supported, a port that
-    another program holds or a disk without room. Without root it looks at nothing.
+    another program holds, a disk without room or a mount of what is not there. Without root it looks at nothing.
   - Reports C(changed) only in check mode, where it stands for the change that a real run would make.
 author: ["nekocheik (@nekocheik)"]
 options:
@@ -103,7 +103,13 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import container, probe, tree, units
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import (
+    container,
+    masking,
+    probe,
+    tree,
+    units,
+)
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import (
     Engine,
     EngineError,
@@ -146,7 +152,7 @@ def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[st
         return decide(CREATE, "there is no such container")
     fields = container.differences(service, actual, image)
     if fields:
-        return decide(RECREATE, *(f"{field}: {there} → {wanted}" for field, there, wanted in fields))
+        return decide(RECREATE, *(masking.mask(f"{field}: {there} → {wanted}") for field, there, wanted in fields))
     state = actual["State"]
     if state.get("Paused") or state.get("Restarting"):
         return decide(RECREATE, f"the container is {state['Status']}")
@@ -203,6 +209,27 @@ def refusals(
                         f"(process {process}); stop it or choose another port"
                     )
                     break
+    return found
+
+
+def missing_mounts(services: list[dict[str, t.Any]], decisions: dict[str, dict[str, t.Any]]) -> list[str]:
+    """Return a sentence for each thing that a service is about to mount and that neither is there nor will be made."""
+    made = [path for s in services if s["state"] == "present" for path in s["directories"]]
+    made += [path for s in services if s["state"] == "present" for path, _target in _own_mounts(s)]
+    found = []
+    for service in services:
+        if decisions[service["name"]]["action"] not in (CREATE, RECREATE, START, RESTART):
+            continue
+        for mount in service["mounts"]:
+            source = os.path.normpath(mount["source"])
+            # With a directory come those that it is in.
+            if os.path.exists(source) or any(path == source or path.startswith(source + "/") for path in made):
+                continue
+            variable = f"{mount['variable']}: " if mount.get("variable") else ""
+            found.append(
+                f"{variable}{source} is not there on the host, and {service['name']} mounts it; name what is there, or "
+                "make it"
+            )
     return found
 
 
@@ -350,6 +377,8 @@ def main() -> None:
                 module.params["systems"], module.params["directories"], module.params["min_free_disk"], engine
             )
             problems += refusals(engine, services, decisions)
+            # What belongs to the engine comes with it.
+            problems += missing_mounts(services, decisions) if engine else []
             if not module.params["allow_downgrade"]:
                 problems += downgrades(services, decisions)
     except EngineError as error:

@@ -24,7 +24,7 @@ CASES = {
     "bare Debian": (
         ROOT + BARE + SLOW + "install() { echo got $*; };",
         0,
-        "got docker.io iptables debootstrap",
+        "got docker.io iptables mmdebstrap\n",
     ),
     "not started": (ROOT + COMPLETE + SLOW, 0, "starting dockerd in the background"),
     "systemd fails": (

@@ -6,6 +6,7 @@ import os
 import socket
 import typing as t
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from ansible_collections.nekocheik.deployment_monitoring.plugins.action import service_compare as action
@@ -55,6 +56,35 @@ def test_a_port_that_two_services_want_is_refused_with_both_variables(describe: 
     assert action._clashes([one, {**other, "state": "absent"}]) == []
 
 
+def test_what_is_to_be_mounted_and_is_not_there_is_refused_by_its_variable(describe: Describe, tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    service = describe(
+        mounts=[
+            {"source": str(tmp_path / "there"), "target": "/a", "variable": "probe_there"},
+            {"source": str(tmp_path / "moved"), "target": "/b", "variable": "probe_engine_data_dir"},
+            {"source": "/nowhere/at/all", "target": "/c"},
+        ]
+    )
+    rest = "is not there on the host, and probe mounts it; name what is there, or make it"
+    for found in ("create", "recreate", "start", "restart"):
+        assert service_compare.missing_mounts([service], {"probe": {"action": found}}) == [
+            f"probe_engine_data_dir: {tmp_path}/moved {rest}",
+            f"/nowhere/at/all {rest}",
+        ]
+    assert service_compare.missing_mounts([service], {"probe": {"action": "none"}}) == []
+
+
+def test_what_the_run_itself_makes_may_be_mounted(describe: Describe) -> None:
+    sources = ["/srv/data/probe", "/srv/data", "/srv/etc/probe", "/srv/text", "/srv/data/probe/socket"]
+    service = describe(mounts=[{"source": source, "target": source} for source in sources], directories=["/srv/text"])
+    decisions = {"probe": {"action": "create"}}
+    assert [said.split()[0] for said in service_compare.missing_mounts([service], decisions)] == [sources[-1]]
+    absent = {**describe(name="other"), "state": "absent"}
+    service = describe(mounts=[{"source": "/srv/data", "target": "/x"}], data_target=None)
+    decisions["other"] = {"action": "none"}
+    assert len(service_compare.missing_mounts([service, absent], decisions)) == 1
+
+
 def test_without_root_it_is_refused_before_an_engine_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     class Module:
         params: t.ClassVar[dict[str, t.Any]] = {"plan": [], "engine_timeout": 0}
@@ -69,3 +99,21 @@ def test_without_root_it_is_refused_before_an_engine_is_looked_for(monkeypatch: 
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     with pytest.raises(Told, match="^Nothing was changed. This needs root .*, and nobody is not: set ansible_become: "):
         service_compare.main()
+
+
+def test_a_diff_hides_what_a_configuration_has_behind_a_name_like_password(
+    describe: Describe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compared(former: str, later: str) -> list[dict[str, str]]:
+        monkeypatch.setattr(action.plan, "contents", lambda _host, _name: {"probe.ini": later.encode()})
+        service = describe(files={"probe.ini": {"secret": False}})
+        decision = {"action": "restart", "reasons": ["probe.ini: changed"], "files": {"added": [], "changed": []}}
+        decision["files"]["changed"] = ["probe.ini"]  # type: ignore[index]
+        return action._diff("one", [service], {"probe": decision}, {"probe": {"probe.ini": former}})
+
+    reasons, entry = compared("user = a\npassword = hunter1\n", "user = b\npassword = hunter2\n")
+    assert (entry["before"], entry["after"]) == ("user = a\npassword = (hidden)\n", "user = b\npassword = (hidden)\n")
+    assert reasons["prepared"] == "probe: restart\n  probe.ini: changed\n"
+    # A change that cannot be seen is told.
+    reasons, _entry = compared("password = hunter1\n", "password = hunter2\n")
+    assert reasons["prepared"].endswith("  probe.ini: only hidden values differ\n")
