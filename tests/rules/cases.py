@@ -1056,7 +1056,7 @@ for window, pairs in BURNS.items():
             ("the short window is within its limits", 1.05, 0.95, 3, False),
             ("two failures are no statistics", 1.05, 1.05, 2, False),
         ):
-            moments = {"fires": "1m"} if fires else {"silent": "1m"}
+            moments = {"fires": "1m", "silent": "45s"} if fires else {"silent": "1m"}
             case(
                 "DeploymentSuccessBudgetBurn",
                 f"{long} and {short}: {what}",
@@ -1097,6 +1097,13 @@ for window, pairs in BURNS.items():
         fires="20m",
         silent="20m15s",
         labels=f'window="{window}"',
+    )
+    case(
+        "DeploymentSuccessBudgetBurn",
+        f"{window}: DeploymentFailures fires half a minute later",
+        f'{bad}\nALERTS{{alertname="DeploymentFailures",alertstate="firing",host="a"}}  _x2 1x120',
+        alone=True,
+        silent="30s 1m 10m",
     )
     for state, name, fires in (
         ("firing", "DeploymentFailures", False),
@@ -1158,8 +1165,8 @@ case(
     "three failures in an hour, too slow for DeploymentFailures",
     f"{TOTAL}  40x19 41x14 42x14 43x100\n{GOOD}  38x200",
     step="1m",
-    fires="50m 1h33m",
-    silent="49m 1h34m",
+    fires="51m 1h33m",
+    silent="50m 1h34m",
     labels='window="fast"',
 )
 case(
