@@ -4,7 +4,6 @@ is over. Prints the table of docs/alerting.md (pytest -s), which is also left be
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import statistics
@@ -32,7 +31,7 @@ class Fault:
     words: str
     broken_by: str
     mended_by: str
-    # What rightly comes with it, the same outage seen from elsewhere: alert, its subject, channel; each told once at most.
+    # What rightly comes with it, the same outage seen from elsewhere: alert, its subject, channel; each once at most.
     with_it: tuple[tuple[str, str, str], ...] = ()
     # Where something has to build up first: the command that says when it was really broken.
     broken_when: str = ""
