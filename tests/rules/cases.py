@@ -1390,6 +1390,14 @@ for window, moment in (("15m", "15m"), ("1d", "20m")):
         at=moment,
         tolerance=0.1,
     )
+    case(
+        rule,
+        "two of one name are one app, and do not hide the others",
+        f"{RESTARTS}  1x30 2x60\n{INFO}  1x90\n"
+        + f"{INFO}  1x90\n".replace('project="shop",branch="main"', 'project="sho",branch="p-main"')
+        + f"{RESTARTS}  1x30 3x60\n{INFO}  1x90".replace("shop", "blog"),
+        values={f"round(sum by (app) ({rule}), 0.1)": {moment: {'{app="shop-main"}': 1, '{app="blog-main"}': 2}}},
+    )
     record(
         f"container:restarts_seen:increase{window}",
         "whichever saw more",
