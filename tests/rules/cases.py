@@ -342,19 +342,29 @@ for metric in (
 case(
     "ServiceDown",
     "two failed checks in a row",
-    f"{HEALTH}  1x4 0x2 1x9",
-    fires="1m30s 1m45s",
-    silent="1m15s 2m",
+    f"{HEALTH}  1x12 0x5 1x27",
+    step="5s",
+    fires="1m25s 1m30s",
+    silent="1m20s 1m35s",
     labels='host="a", service="port-manager", severity="critical", team="infrastructure"',
 )
-case("ServiceDown", "one failed check", f"{HEALTH}  1x4 0 1x9", silent="1m15s 1m30s 2m")
+case(
+    "ServiceDown",
+    "one failed check, and one whose good answer takes 5 seconds",
+    f"{HEALTH}  1x12 0x3 1x27",
+    step="5s",
+    silent="1m20s 1m15s 1m25s 1m30s",
+    naive='probe_success{job="health"} == 0',
+    naive_for="15s",
+    naive_fires=True,
+)
 case("ServiceDown", "an app is no service", 'probe_success{job="app-health",host="a",service="x"}  0x40', silent="10m")
 case(
     "ServiceDown",
     "nobody checks it and its metrics are gone",
     f"{MANAGER}  1x4 0x9 1x9\n{OTHER}  1x40",
-    fires="2m15s 3m30s",
-    silent="2m 3m45s",
+    fires="2m30s 3m30s",
+    silent="2m15s 3m45s",
     labels='service="port-manager"',
 )
 case("ServiceDown", "another job is no service", f"{NODE}  0x40\n{OTHER}  1x40", silent="10m")
@@ -639,7 +649,7 @@ DISK = 'job="node",instance="a:9100",host="a",device="/dev/sda1",fstype="ext4",m
 SIZE, AVAIL = f"node_filesystem_size_bytes{{{DISK}}}", f"node_filesystem_avail_bytes{{{DISK}}}"
 READONLY = f"node_filesystem_readonly{{{DISK}}}"
 for alert, limit, severity, hold, keep in (
-    ("DiskSpaceCritical", 10, "critical", 4, 8),
+    ("DiskSpaceCritical", 10, "critical", 2, 8),
     ("DiskSpaceLow", 20, "warning", 40, 20),
 ):
     low, ok = limit - 0.2, limit
@@ -729,8 +739,8 @@ case(
     "MemoryCritical",
     "just above 95 %",
     f"{ALL}  1000x200\n{AVAILABLE}  50x4 49x20 51x60",
-    fires="2m15s 8m15s",
-    silent="2m 8m30s",
+    fires="1m45s 8m15s",
+    silent="1m30s 8m30s",
     labels='host="a", severity="critical", team="infrastructure"',
 )
 case("MemoryCritical", "95 % exactly", f"{ALL}  1000x200\n{AVAILABLE}  50x200", silent="30m")
@@ -1046,7 +1056,7 @@ for window, pairs in BURNS.items():
             ("the short window is within its limits", 1.05, 0.95, 3, False),
             ("two failures are no statistics", 1.05, 1.05, 2, False),
         ):
-            moments = {"fires": "1m"} if fires else {"silent": "1m"}
+            moments = {"fires": "1m", "silent": "45s"} if fires else {"silent": "1m"}
             case(
                 "DeploymentSuccessBudgetBurn",
                 f"{long} and {short}: {what}",
@@ -1087,6 +1097,13 @@ for window, pairs in BURNS.items():
         fires="20m",
         silent="20m15s",
         labels=f'window="{window}"',
+    )
+    case(
+        "DeploymentSuccessBudgetBurn",
+        f"{window}: DeploymentFailures fires half a minute later",
+        f'{bad}\nALERTS{{alertname="DeploymentFailures",alertstate="firing",host="a"}}  _x2 1x120',
+        alone=True,
+        silent="30s 1m 10m",
     )
     for state, name, fires in (
         ("firing", "DeploymentFailures", False),
@@ -1148,8 +1165,8 @@ case(
     "three failures in an hour, too slow for DeploymentFailures",
     f"{TOTAL}  40x19 41x14 42x14 43x100\n{GOOD}  38x200",
     step="1m",
-    fires="50m 1h33m",
-    silent="49m 1h34m",
+    fires="51m 1h33m",
+    silent="50m 1h34m",
     labels='window="fast"',
 )
 case(
@@ -1372,6 +1389,14 @@ for window, moment in (("15m", "15m"), ("1d", "20m")):
         {"{" + APP + ', container="shop-main-deploy"}': 2, '{host="a", container="mongo"}': 1},
         at=moment,
         tolerance=0.1,
+    )
+    case(
+        rule,
+        "two of one name are one app, and do not hide the others",
+        f"{RESTARTS}  1x30 2x60\n{INFO}  1x90\n"
+        + f"{INFO}  1x90\n".replace('project="shop",branch="main"', 'project="sho",branch="p-main"')
+        + f"{RESTARTS}  1x30 3x60\n{INFO}  1x90".replace("shop", "blog"),
+        values={f"round(sum by (app) ({rule}), 0.1)": {moment: {'{app="shop-main"}': 1, '{app="blog-main"}': 2}}},
     )
     record(
         f"container:restarts_seen:increase{window}",

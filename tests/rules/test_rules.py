@@ -164,6 +164,20 @@ def test_messages_are_filled_in(rules: list[promtool.Rule], tmp_path: Path) -> N
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_what_is_critical_is_evaluated_every_five_seconds(trees: Path) -> None:
+    told = {
+        rule["alert"]: group.get("interval")
+        for path in (trees / "default/rules").glob("*.yml")
+        for group in yaml.safe_load(path.read_text())["groups"]
+        for rule in group["rules"]
+        if rule.get("labels", {}).get("severity") == "critical"
+    }
+    # Its own window is minutes.
+    del told["NotificationsFailing"]
+    assert set(told) == {"ServiceDown", "MongoDBDown", "HostDown", "DiskSpaceCritical", "MemoryCritical"}
+    assert set(told.values()) == {"5s"}
+
+
 def test_limits_are_where_the_variables_say(trees: Path) -> None:
     found = alerts(trees, "other-limits")
     assert "> 62.5" in found["HighCPU"]["expr"] and found["HighCPU"]["for"] == "7m"
