@@ -19,6 +19,7 @@ from .kit import (
     lines,
     log_lines,
     log_rate,
+    most,
     now,
     number,
     over_time,
@@ -149,12 +150,12 @@ def requests(board: Board) -> None:
     """Add requests, errors and response times."""
     board.row(say("HTTP requests", "Requêtes HTTP"))
     none = say(*NO_REQUESTS)
-    ten = say("the ten with the most", "les dix premières")
+    ten = say("the ten with the most at the end of the range", "les dix premières à la fin de la plage")
     board.add(
         curves(
             say("Requests by app (10 busiest)", "Requêtes par app (10 premières)"),
             say(f"Requests a second; {ten}.", f"Requêtes par seconde ; {ten}."),
-            over_time(f"topk(10, app:http_requests:rate5m{{{APP}}})", "{{app}}"),
+            over_time(most(10, f"app:http_requests:rate5m{{{APP}}}"), "{{app}}"),
             unit="reqps",
             no_value=none,
             links=app_links(),
@@ -180,7 +181,7 @@ def requests(board: Board) -> None:
             curves(
                 title,
                 f"{what}; {ten}.",
-                over_time(f"topk(10, {series}{{{APP}}})", "{{app}}"),
+                over_time(most(10, f"{series}{{{APP}}}"), "{{app}}"),
                 unit="reqps",
                 no_value=say(f"no {status}xx answer, or no metrics", f"aucune réponse {status}xx, ou pas de métriques"),
                 links=app_links(),
@@ -195,7 +196,7 @@ def requests(board: Board) -> None:
                 "Share of 5xx answers; the line is where AppHighErrorRate warns.",
                 "Part des réponses 5xx ; la ligne est le seuil de AppHighErrorRate.",
             ),
-            over_time(f"topk(10, app:http_errors:ratio5m{{{APP}}})", "{{app}}"),
+            over_time(most(10, f"app:http_errors:ratio5m{{{APP}}}"), "{{app}}"),
             unit="percentunit",
             steps=rising(limits.APP_ERRORS),
             no_value=none,
@@ -227,7 +228,7 @@ def requests(board: Board) -> None:
         curves(
             say("p95 by app (10 slowest)", "p95 par app (10 plus lentes)"),
             say("95 % of an app's requests are faster.", "95 % des requêtes d'une app sont plus rapides."),
-            over_time(f"topk(10, app:http_request_duration_seconds:p95_5m{{{APP}}})", "{{app}}"),
+            over_time(most(10, f"app:http_request_duration_seconds:p95_5m{{{APP}}}"), "{{app}}"),
             unit="s",
             no_value=say("no app exposes response times", "aucune app n'expose ses temps de réponse"),
             links=app_links(),
@@ -262,7 +263,7 @@ def health(board: Board) -> None:
         curves(
             say("Answer time of /health (10 slowest)", "Temps de réponse de /health (10 plus lents)"),
             say("How long /health takes, as the probe sees it.", "Le temps de /health, vu par la sonde."),
-            over_time(f"topk(10, app:health_duration_seconds:avg5m{{{APP}}})", "{{app}}"),
+            over_time(most(10, f"app:health_duration_seconds:avg5m{{{APP}}}"), "{{app}}"),
             unit="s",
             no_value=say("no app is probed", "aucune app n'est sondée"),
             links=app_links(),
@@ -280,7 +281,7 @@ def resources(board: Board) -> None:
         curves(
             say("Processor by app (10 busiest)", "Processeur par app (10 premières)"),
             say("Cores that the app's container uses.", "Cœurs qu'utilise le conteneur de l'app."),
-            over_time(f"topk(10, app:cpu_cores:rate5m{{{APP}}})", "{{app}}"),
+            over_time(most(10, f"app:cpu_cores:rate5m{{{APP}}}"), "{{app}}"),
             unit="none",
             decimals=3,
             no_value=none,
@@ -296,7 +297,7 @@ def resources(board: Board) -> None:
                 "Memory that the app's container cannot give back.",
                 "Mémoire que le conteneur de l'app ne peut rendre.",
             ),
-            over_time(f"topk(10, app:memory_working_set_bytes:max5m{{{APP}}})", "{{app}}"),
+            over_time(most(10, f"app:memory_working_set_bytes:max5m{{{APP}}}"), "{{app}}"),
             unit="bytes",
             no_value=none,
             links=app_links(),
@@ -311,7 +312,7 @@ def resources(board: Board) -> None:
                 "How often the engine restarted the container; the objective is fewer than 2.",
                 "Combien de fois le moteur a redémarré le conteneur ; l'objectif est moins de 2.",
             ),
-            over_time(f'topk(10, max by (host, app) (container:restarts:increase1d{{app!="", {APP}}}))', "{{app}}"),
+            over_time(most(10, f'max by (host, app) (container:restarts:increase1d{{app!="", {APP}}})'), "{{app}}"),
             unit="none",
             steps=rising(limits.RESTARTS_A_DAY),
             no_value=say("nothing counts restarts", "personne ne compte les redémarrages"),
@@ -358,7 +359,10 @@ def _logs(board: Board) -> None:
     board.add(
         curves(
             say("Lines by app", "Lignes par app"),
-            say("Log lines of the apps' containers.", "Lignes de log des conteneurs des apps."),
+            say(
+                "Log lines of the apps' containers, of each moment's ten with the most.",
+                "Lignes de log des conteneurs des apps, à chaque instant des dix premiers.",
+            ),
             log_rate(
                 f"topk(10, sum by (container) (count_over_time({{{CONTAINERS}}} [$__interval])))",
                 "{{container}}",

@@ -11,6 +11,7 @@ from .kit import (
     column,
     curves,
     host,
+    most,
     now,
     number,
     over_time,
@@ -409,7 +410,7 @@ def _containers(board: Board) -> None:
             say("Processor of containers (15 busiest)", "Processeur des conteneurs (15 premiers)"),
             say("Cores that a container uses.", "Cœurs qu'un conteneur utilise."),
             over_time(
-                f"topk(15, container:cpu_cores:rate5m{{{HOST}}})",
+                most(15, f"container:cpu_cores:rate5m{{{HOST}}}", "host, name"),
                 "{{name}}",
             ),
             unit="none",
@@ -427,7 +428,7 @@ def _containers(board: Board) -> None:
                 "Memory that a container cannot give back: what its limit is held against.",
                 "Mémoire qu'un conteneur ne peut rendre : ce que sa limite compte.",
             ),
-            over_time(f"topk(15, container:memory_working_set_bytes:max5m{{{HOST}}})", "{{name}}"),
+            over_time(most(15, f"container:memory_working_set_bytes:max5m{{{HOST}}}", "host, name"), "{{name}}"),
             unit="bytes",
             no_value=none,
             links=[logs],
@@ -445,7 +446,8 @@ def _containers(board: Board) -> None:
                 "Ce qu'utilise chaque conteneur, sa part de sa limite de mémoire et ses redémarrages en un jour "
                 "(l'objectif est moins de 2).",
             ),
-            column(f"sum by ({by}) (rate(container_cpu_usage_seconds_total{{{CONTAINER}}}[$__rate_interval]))"),
+            # Not a rate of the last minute: of a calm container cAdvisor has no two samples in it.
+            column(f"sum by ({by}) (container:cpu_cores:rate5m{{{HOST}}})"),
             column(f"sum by ({by}) (container_memory_working_set_bytes{{{CONTAINER}}})"),
             column(
                 f"sum by ({by}) (container_memory_working_set_bytes{{{CONTAINER}}})"

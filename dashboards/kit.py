@@ -117,6 +117,18 @@ def now(expr: str, legend: str = "") -> prometheus.Dataquery:
     return prometheus.Dataquery().expr(expr).legend_format(legend).instant().datasource(PROMETHEUS)
 
 
+def most(number: int, expr: str, by: str = "host, app") -> str:
+    """Return the series of a curve that are the largest at the end of the range.
+
+    topk alone chooses anew at each point: where ranks change, a curve of ten would have many more, all full of holes.
+
+    >>> most(3, "sum by (app) (rate(x{a=\\"b\\"}[5m]))", "app")
+    'sum by (app) (rate(x{a="b"}[5m])) and on (app) topk(3, sum by (app) (rate(x{a="b"}[5m] @ end())))'
+    """
+    at_end = re.sub(r"{[^{}]*}(?:\[[^\]]*\])?", lambda found: f"{found.group()} @ end()", expr)
+    return f"{expr} and on ({by}) topk({number}, {at_end})"
+
+
 def column(expr: str) -> prometheus.Dataquery:
     """Return a query for a column of a table."""
     return now(expr).format(prometheus_models.PromQueryFormat.TABLE)

@@ -13,6 +13,7 @@ from .kit import (
     host,
     lines,
     log_lines,
+    most,
     now,
     number,
     over_time,
@@ -131,6 +132,7 @@ def _summary(board: Board) -> None:
 
 def _prometheus(board: Board) -> None:
     board.row("Prometheus")
+    slowest = most(10, f"max by (rule_group) (prometheus_rule_group_last_duration_seconds{{{HOST}}})", "rule_group")
     board.add(
         bars(
             say("Samples by job", "Échantillons par job"),
@@ -170,7 +172,7 @@ def _prometheus(board: Board) -> None:
                 "Le temps de la cible la plus lente de chaque job ; une lecture plus longue que l'intervalle est "
                 "perdue.",
             ),
-            over_time(f"topk(10, max by (job) (scrape_duration_seconds{{{HOST}}}))", "{{job}}"),
+            over_time(most(10, f"max by (job) (scrape_duration_seconds{{{HOST}}})", "job"), "{{job}}"),
             unit="s",
         ),
         6,
@@ -184,8 +186,7 @@ def _prometheus(board: Board) -> None:
                 "Durée de la dernière évaluation d'un groupe, et nombre d'évaluations en échec.",
             ),
             over_time(
-                f"label_replace(topk(10, max by (rule_group) (prometheus_rule_group_last_duration_seconds{{{HOST}}})), "
-                '"rule_group", "$1", "rule_group", ".*;(.*)")',
+                f'label_replace({slowest}, "rule_group", "$1", "rule_group", ".*;(.*)")',
                 "{{rule_group}}",
             ),
             unit="s",
@@ -328,8 +329,12 @@ def _logs(board: Board) -> None:
             say("Time of Loki's answers", "Temps de réponse de Loki"),
             say("95 % of Loki's answers were faster, by route.", "95 % des réponses de Loki, par route."),
             over_time(
-                "topk(8, histogram_quantile(0.95, sum by (le, route) "
-                f"(rate(loki_request_duration_seconds_bucket{{{HOST}}}{RATE}))))",
+                most(
+                    8,
+                    "histogram_quantile(0.95, sum by (le, route) "
+                    f"(rate(loki_request_duration_seconds_bucket{{{HOST}}}{RATE})))",
+                    "route",
+                ),
                 "{{route}}",
             ),
             unit="s",

@@ -192,6 +192,18 @@ def test_a_curve_of_many_apps_is_cut_to_the_worst(name: str) -> None:
 
 
 @each_dashboard
+def test_the_worst_are_the_same_ones_all_along_a_curve(name: str) -> None:
+    for panel in panels(name):
+        for target in panel["targets"]:
+            ranked = re.search(r"(topk|bottomk)\(", target["expr"])
+            # Loki knows no @ end().
+            if ranked and target.get("range"):
+                rest = target["expr"][ranked.start() :]
+                assert re.search(r" and on \([\w, ]+\) $", target["expr"][: ranked.start()]), target["expr"]
+                assert rest.count("}") == rest.count("@ end()"), target["expr"]
+
+
+@each_dashboard
 def test_a_curve_has_a_legend_that_tells_its_series_apart(name: str) -> None:
     for panel in panels(name):
         if panel["type"] != "timeseries":
