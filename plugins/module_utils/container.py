@@ -171,17 +171,21 @@ def leftover(name: str) -> str:
     return f"{name}_previous"
 
 
-def recover(engine: Engine, name: str) -> bool:
-    """Bring a service back whose swap was cut off (a lost connection, a killed process).
+def recover(engine: Engine, name: str, between: t.Callable[[], None] = lambda: None, start: bool = True) -> bool:
+    """Bring a service back whose swap failed or was cut off (a lost connection, a killed process).
 
     The former container is the one that was proved; if it is still there, the swap was not finished, so
     whatever carries the service's name now is discarded.
 
+    :param between: gives it its former data, when neither program runs.
+    :param start: whether it ran before the change.
     :returns: whether there was anything to bring back.
     """
     if engine.container(leftover(name)) is None:
         return False
     engine.remove(name)
+    between()
     engine.rename(leftover(name), name)
-    engine.start(name)
+    if start:
+        engine.start(name)
     return True

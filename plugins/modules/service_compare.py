@@ -105,6 +105,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import (
     container,
+    former,
     masking,
     probe,
     tree,
@@ -142,11 +143,15 @@ def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[st
         reasons.append(f"{service['data_dir']}: missing, or not {service['user']}'s own")
     reasons += [f"{path}: missing" for path in service["directories"] if not os.path.isdir(path)]
 
+    previous = engine.container(container.leftover(service["name"])) if engine else None
+    # Of a change that was cut off the former one is what there is a way back to, if its data were kept.
+    wrote = previous if previous and (service["converted"] or actual is None) else actual
+
     def decide(action: str, *more: str) -> dict[str, t.Any]:
-        images = {"former_image": actual["Config"]["Image"] if actual else "", "wanted_image": service["image"]}
+        images = {"former_image": wrote["Config"]["Image"] if wrote else "", "wanted_image": service["image"]}
         return {**_decision(action, [*more, *reasons], files, image is not None), **images}
 
-    if engine and engine.container(container.leftover(service["name"])):
+    if previous:
         return decide(RECREATE, "an earlier change was cut off")
     if actual is None:
         return decide(CREATE, "there is no such container")
@@ -182,6 +187,7 @@ def compare_units(service: dict[str, t.Any]) -> dict[str, t.Any]:
     reasons = [f"{path}: {how}" for how, paths in files.items() for path in paths]  # type: ignore[attr-defined]
     reasons += [f"{path}: missing" for path in service["directories"] if not os.path.isdir(path)]
     reasons += [f"{path}: not wanted" for path in left]
+    reasons += ["an earlier change was cut off"] if os.path.exists(tree.unfinished(service["config_dir"])) else []
     reasons += units.differences(service["units"], os.path.join(service["config_dir"], units.DIRECTORY))
     return _decision(UNITS if reasons else NONE, reasons, files)
 
@@ -237,11 +243,14 @@ def downgrades(services: list[dict[str, t.Any]], decisions: dict[str, dict[str, 
     """Return a sentence for each service whose data an older version than the one that wrote them would get."""
     found = []
     for service in services:
-        former, wanted = decisions[service["name"]].get("former_image", ""), service["image"]
-        before, after = version(former), version(wanted)
-        if service["forward_only"] and before > after > ():
+        decision, wanted = decisions[service["name"]], service["image"]
+        if not service["forward_only"] or decision["action"] not in (CREATE, RECREATE):
+            continue
+        runs, wrote = decision.get("former_image", ""), former.noted_version(service)
+        before, how = (wrote, "wrote its data") if version(wrote) > version(runs) else (runs, "runs")
+        if version(before) > version(wanted) > ():
             found.append(
-                f"{service['name']}_version: {tag(wanted)} is older than {tag(former)}, which runs, and may not be "
+                f"{service['name']}_version: {tag(wanted)} is older than {tag(before)}, which {how}, and may not be "
                 "able to read its data; make a backup (playbooks/backup.yml) and set monitoring_allow_downgrade to true"
             )
     return found

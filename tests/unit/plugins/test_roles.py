@@ -181,7 +181,8 @@ def test_the_site_describes_every_service_and_so_does_an_upgrade() -> None:
 def test_a_tag_describes_one_service_and_applies_it(playbook: str) -> None:
     words = ["ansible-playbook", f"playbooks/{playbook}.yml", "--list-tasks", "--tags", "loki"]
     done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    assert re.findall(r"describe : |: Describe (\w+)", done.stdout) == ["Loki"]
+    described = re.findall(r"describe : |: Describe (\w+)", done.stdout)
+    assert described == ["Loki"] * done.stdout.count("play #")
     assert "Compare the host with its plan" in done.stdout
     assert "permissions" not in done.stdout
 
