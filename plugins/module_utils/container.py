@@ -27,7 +27,7 @@ def body(service: dict[str, t.Any]) -> dict[str, t.Any]:
     request: dict[str, t.Any] = {
         "Image": service["image"],
         "User": service["user"],
-        "Env": [f"{key}={value}" for key, value in sorted(service["env"].items())],
+        "Env": [f"{key}={value}" for key, value in sorted(_environment(service).items())],
         "Labels": {**service["labels"], LABEL: service["name"]},
         "StopTimeout": service["stop_timeout"],
         "HostConfig": {
@@ -104,7 +104,7 @@ def differences(
         default = None if field == "Cmd" and "Entrypoint" in wanted else defaults.get(field)
         compare(field.lower(), config.get(field), wanted.get(field) or default)
     image_env = dict(entry.split("=", 1) for entry in defaults.get("Env") or [])
-    compare("env", dict(entry.split("=", 1) for entry in config["Env"] or []), {**image_env, **service["env"]})
+    compare("env", dict(entry.split("=", 1) for entry in config["Env"] or []), {**image_env, **_environment(service)})
     compare("labels", config["Labels"], {**(defaults.get("Labels") or {}), **wanted["Labels"]})
     for field, value in wanted["HostConfig"].items():
         is_there = host_config.get(field)
@@ -130,6 +130,17 @@ def _mounts(service: dict[str, t.Any]) -> list[dict[str, t.Any]]:
             entry["BindOptions"] = {"Propagation": mount["propagation"]}
         result.append(entry)
     return result
+
+
+def _environment(service: dict[str, t.Any]) -> dict[str, str]:
+    """The environment; C(TZ: host) becomes the name of this host's time zone."""
+    return {**service["env"], **({"TZ": _zone()} if service["env"].get("TZ") == "host" else {})}
+
+
+def _zone() -> str:
+    """Return the name of the host's time zone: where its clock's rules are linked from."""
+    _, found, name = os.path.realpath("/etc/localtime").partition("/zoneinfo/")
+    return name if found else "UTC"
 
 
 def _group(group: str) -> str:

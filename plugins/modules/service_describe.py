@@ -32,7 +32,9 @@ options:
     elements: str
     default: []
   environment:
-    description: Environment variables. Never secrets, because everybody who may ask the engine can read them.
+    description:
+      - Environment variables. Never secrets, because everybody who may ask the engine can read them.
+      - C(TZ) set to C(host) becomes the name of the host's time zone.
     type: dict
     default: {}
   groups:

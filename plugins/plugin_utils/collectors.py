@@ -76,9 +76,9 @@ def promtail(sources: list[sources_.Source], options: Options) -> list[Options]:
 def alloy(sources: list[sources_.Source], options: Options) -> str:
     """Return Alloy's configuration: every source, then where the lines go."""
     parts = []
+    names = component_names(sources)
     for source in sources:
-        label = re.sub(r"\W", "_", source["name"])
-        label = f"_{label}" if label[0].isdigit() else label
+        label = names[source["name"]]
         parts += {"path": _alloy_files, "containers": _alloy_containers, "journal": _alloy_journal}[
             sources_.kind(source)
         ](label, source, sources, options)
@@ -107,6 +107,18 @@ def alloy(sources: list[sources_.Source], options: Options) -> str:
         block("loki.write", "loki", {"external_labels": options.get("labels", {})}, [block("endpoint", None, endpoint)])
     )
     return "\n\n".join(parts) + "\n"
+
+
+def component_names(sources: list[sources_.Source]) -> dict[str, str]:
+    """Return what each source's components are called: letters, numbers and _, and no two alike."""
+    found: dict[str, str] = {}
+    for source in sources:
+        label = re.sub(r"\W", "_", source["name"])
+        label = f"_{label}" if label[0].isdigit() else label
+        while label in found.values():
+            label += "_"
+        found[source["name"]] = label
+    return found
 
 
 def _pipeline(source: sources_.Source, options: Options) -> list[sources_.Stage]:
@@ -186,6 +198,13 @@ def stage_block(stage: sources_.Stage) -> str:
     if name == "match":
         inner = [stage_block(one) for one in settings.get("stages", [])]
         return block(spelt, None, {key: value for key, value in settings.items() if key != "stages"}, inner)
+    if name == "drop":
+        settings = dict(settings)
+        if isinstance(settings.get("source"), list):
+            settings["source"] = ",".join(settings["source"])
+        if "longer_than" in settings:
+            # Promtail does not mind small letters.
+            settings["longer_than"] = settings["longer_than"].upper()
     return block(spelt, None, settings)
 
 
@@ -217,4 +236,7 @@ def value(content: t.Any) -> str:
         return "[" + ", ".join(value(one) for one in content) + "]"
     if isinstance(content, (bool, int, float)):
         return json.dumps(content)
+    if content is None:
+        # What has no name of its own is named as the label or field is.
+        return '""'
     return json.dumps(str(content), ensure_ascii=False)

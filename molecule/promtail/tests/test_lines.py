@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import datetime
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -12,6 +14,8 @@ PUSHED = "http://127.0.0.1:3100/loki/api/v1"
 ID = "deploy-1755768199487"
 
 
+# Where the target of the scenario lives.
+PARIS = ZoneInfo("Europe/Paris")
 # What an earlier run on the same target wrote is not asked for.
 BEGIN = time.time()
 
@@ -88,6 +92,7 @@ def test_a_json_line_has_its_own_time_level_and_metadata(platform, found):
 
 def test_only_bounded_labels_make_streams(platform, http):
     labels = set(http.get(f"{PUSHED}/labels").json()["data"])
+    assert "job" in labels
     assert labels <= {"job", "host", "environment", "level", "filename", "container", "project", "branch", "tier"}
     # What one query would otherwise need a label for.
     assert len(lines(http, '{job="port-manager"} | port="8102"')) == 1
@@ -104,16 +109,18 @@ MISSION = {
         "🚀 Deployment of shop/main started",
         "❌ Deployment of shop/main failed",
         f"tunnel kept for {ID}",
+        f"an app of {ID}",
     ],
 }
 
 
 @pytest.mark.parametrize("query", MISSION)
-def test_a_query_of_the_mission_returns_exactly_its_lines(platform, found, query):
+def test_a_query_of_the_mission_returns_exactly_its_lines(platform, containers, found, query, capsys):
     got = [line for _labels, _ns, line in found(query, len(MISSION[query]))]
+    with capsys.disabled():
+        print(f"\n{query}: expected {len(MISSION[query])}, got {len(got)}")
     said = [json.loads(line)["message"] if line.startswith("{") else line for line in got]
     assert sorted(said) == sorted(MISSION[query])
-    print(f"\n{query}: expected {len(MISSION[query])}, got {len(got)}")
 
 
 @pytest.fixture(scope="module")
@@ -123,20 +130,23 @@ def containers(host, found):
     said = {
         "shop-feature-cart-deploy": ['{"level":"warn","msg":"restart of the worker"}', "plain restart"],
         "my-shop-main-deploy": ["ERROR no memory", "level=debug msg=fine"],
-        "helper": ["nothing to say"],
+        "helper": ["nothing to say", f"an app of {ID}"],
     }
     for name, texts in said.items():
         host.run("docker rm -f %s", name)
         program = f"import time; print(*{texts!r}, sep=chr(10), flush=True); time.sleep(3600)"
         host.check_output("docker run -d --name %s --entrypoint python3 %s -c %s", name, image, program)
-    found('{job="docker", container=~".*-deploy|helper"}', 5)
+    found('{job="docker", container=~".*-deploy|helper"}', 6)
     yield
     for name in said:
         host.run("docker rm -f %s", name)
 
 
-def test_the_missions_query_for_restarting_containers(containers, found):
-    got = found('{job="docker"} |= "restart" | json | container="shop-feature-cart-deploy"', 2)
+def test_the_missions_query_for_restarting_containers(containers, found, capsys):
+    query = '{job="docker"} |= "restart" | json | container="shop-feature-cart-deploy"'
+    got = found(query, 2)
+    with capsys.disabled():
+        print(f"\n{query}: expected 2, got {len(got)}")
     assert [line for _labels, _ns, line in got] == ['{"level":"warn","msg":"restart of the worker"}', "plain restart"]
 
 
@@ -162,6 +172,12 @@ LEVELS = {
     'ts=x severity="debug" msg=y': "debug",
     '{"level":50,"msg":"pino"}': "error",
     "CRITICAL disk": "error",
+    "\x1b[31mERROR\x1b[0m in red": "error",
+    "\x1b[33mwarn\x1b[39m: in yellow": "warn",
+    "fail: Microsoft.AspNetCore.Server[13]": "error",
+    "[Wed Nov 25 13:00:00.1 2026] [core:error] [pid 1:tid 2] AH00126": "error",
+    '{"log.level":"warn","message":"of the Elastic schema"}': "warn",
+    "levelname=DEBUG msg=python": "debug",
     "an error in prose is none": None,
     "information desk": None,
 }
@@ -172,7 +188,7 @@ def test_a_text_line_has_the_level_that_it_says(write, found):
     marked = {}
     for number, (text, level) in enumerate(LEVELS.items()):
         for word, form in now.items():
-            text = text.replace(word, time.strftime(form, time.gmtime()))
+            text = text.replace(word, datetime.now(PARIS).strftime(form))
         marked[f"{text} #level{number}"] = level
     write("/var/log/levels.log", *marked)
     got = {line: labels.get("level") for labels, _ns, line in found('{job="varlogs"} |= "#level"', len(marked))}
@@ -180,15 +196,31 @@ def test_a_text_line_has_the_level_that_it_says(write, found):
 
 
 def test_a_syslog_line_stands_at_its_own_time(write, found):
+    """The old format names no zone: it is the host's."""
     at = BEGIN - 1800
     write(
         "/var/log/syslog",
-        time.strftime("%b %e %H:%M:%S", time.gmtime(at)) + " web cron[1]: #old-format",
+        datetime.fromtimestamp(at, PARIS).strftime("%b %e %H:%M:%S") + " web cron[1]: #old-format",
         time.strftime("%Y-%m-%dT%H:%M:%S.654321+00:00", time.gmtime(at)) + " web cron[1]: #new-format",
     )
     for mark, fraction in (("#old-format", 0), ("#new-format", 654321000)):
         ((_labels, ns, _line),) = found(f'{{job="varlogs"}} |= "{mark}"', 1, since=at)
         assert ns == int(at) * 1_000_000_000 + fraction
+
+
+def test_a_line_of_the_journal_has_its_level_and_its_unit(host, found):
+    for level, number in (("err", 3), ("warning", 4), ("info", 6), ("debug", 7)):
+        script = f"echo '<{number}>#journal {level}'"
+        host.check_output("systemd-run --quiet --wait --collect --unit=%s sh -c %s", f"journal-{level}", script)
+    got = found('{job="journal"} |~ "^#journal"', 4)
+    assert {line: (labels["level"], labels["unit"]) for labels, _ns, line in got} == {
+        "#journal err": ("error", "journal-err.service"),
+        "#journal warning": ("warn", "journal-warning.service"),
+        "#journal info": ("info", "journal-info.service"),
+        "#journal debug": ("debug", "journal-debug.service"),
+    }
+    # Few streams: the unit is none of their labels.
+    assert len(found('{job="journal", unit!=""} |= "#journal"', 0)) == 0
 
 
 def test_a_source_of_four_lines_is_collected(write, found):

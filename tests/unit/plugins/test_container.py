@@ -257,3 +257,20 @@ def test_without_a_former_container_nothing_is_taken_back() -> None:
     engine = RecordingEngine("probe")
     assert not container.recover(t.cast("t.Any", engine), "probe")
     assert engine.calls == []
+
+
+@pytest.mark.parametrize(
+    ("link", "zone"),
+    [("/usr/share/zoneinfo/Europe/Paris", "Europe/Paris"), ("/etc/localtime", "UTC"), ("/elsewhere/clock", "UTC")],
+)
+def test_a_program_may_live_in_the_hosts_time_zone(
+    describe: Describe, monkeypatch: pytest.MonkeyPatch, link: str, zone: str
+) -> None:
+    monkeypatch.setattr(os.path, "realpath", {"/etc/localtime": link}.get)
+    service = describe(env={"TZ": "host", "KEY": "value"})
+    assert container.body(service)["Env"] == ["KEY=value", f"TZ={zone}"]
+    assert container.differences(service, made(service), IMAGE) == []
+    assert fields(container.differences(service, made(describe(env={"TZ": "Asia/Tokyo", "KEY": "value"})), IMAGE)) == [
+        "env"
+    ]
+    assert container.body(describe(env={"TZ": "Asia/Tokyo"}))["Env"] == ["TZ=Asia/Tokyo"]

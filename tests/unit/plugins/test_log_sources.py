@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import collectors, log_sources
+from jinja2.nativetypes import NativeEnvironment
 
 GOOD = {"name": "shop", "path": "/var/log/shop/*.log", "format": "json", "metadata": ["order"]}
 
@@ -262,6 +263,20 @@ def level_of(text: str) -> str | None:
         ('{"level":"warn"}', "warn"),
         ('ERROR {"level":30}', "30"),
         ("level=debug", "debug"),
+        ("\x1b[31mERROR\x1b[0m no", "ERROR"),
+        ("10:00 \x1b[1;33mwarn\x1b[39m: winston", "warn"),
+        ("[\x1b[36mINFO\x1b[0m] x", "INFO"),
+        ("\x1b[90mlevel=\x1b[0m\x1b[31merror\x1b[0m", "error"),
+        ("fail: Microsoft.AspNetCore[1]", "fail"),
+        ("\x1b[40m\x1b[32minfo\x1b[39m\x1b[22m\x1b[49m: Microsoft.Hosting[0]", "info"),
+        ("trce: x", "trce"),
+        ("it may fail: x", None),
+        ("[Wed Nov 25 13:00:00.1 2026] [core:error] [pid 1:tid 2] AH1", "error"),
+        ("[pid:12] x", None),
+        ('{"log.level":"warn","message":"x"}', "warn"),
+        ('{"@level":"debug"}', "debug"),
+        ('{"levelname": "ERROR"}', "ERROR"),
+        ("severity_text=WARN x", "WARN"),
         ("no error here", None),
         ("level=11", None),
         ("TERROR", None),
@@ -269,6 +284,43 @@ def level_of(text: str) -> str | None:
 )
 def test_a_level_is_found_in_a_text(text: str, level: str | None) -> None:
     assert level_of(text) == level
+
+
+@pytest.mark.parametrize("field", log_sources.LEVEL_FIELDS)
+@pytest.mark.parametrize("form", ["json", "logfmt"])
+def test_a_record_says_its_level_under_any_of_the_usual_names(form: str, field: str) -> None:
+    stages = log_sources.pipeline({"name": "x", "path": "/var/log/x", "format": form})
+    read = next(stage[form] for stage in stages if form in stage)
+    if form == "logfmt":
+        assert field in read["mapping"].values()
+    else:
+        assert f'"{field}"' in read["expressions"]["level_field"].split(" || ")
+        assert log_sources.log_stages.jmespath(read["expressions"]["level_field"]) == ""
+
+
+def test_a_level_may_be_a_field_of_a_field() -> None:
+    stages = log_sources.pipeline({"name": "x", "path": "/var/log/x", "format": "json"})
+    assert stages[1]["json"]["expressions"]["level_field"].endswith('"log.level" || log.level')
+
+
+@pytest.mark.parametrize(
+    ("stage", "again"),
+    [
+        ({"regex": {"expression": r"sev (?P<level>\w)"}}, True),
+        ({"json": {"expressions": {"level": "meta.grade"}}}, True),
+        ({"match": {"selector": "{}", "stages": [{"template": {"source": "level", "template": "x"}}]}}, True),
+        ({"regex": {"expression": r"(?P<grade>\w)"}}, False),
+        ({"drop": {"longer_than": "8KB"}}, False),
+    ],
+)
+def test_a_users_own_stage_may_find_the_level(stage: dict[str, t.Any], again: bool) -> None:
+    """It runs after the level was looked for; what it finds is brought to one of the four as well, and is the label."""
+    stages = log_sources.pipeline(GOOD | {"stages": [stage]}, metrics=False)
+    after = stages[stages.index(stage) + 1 :]
+    assert [next(iter(one)) for one in after] == (["template", "labels"] if again else [])
+    if again:
+        assert after[0]["template"]["template"] == log_sources.level_template({})
+        assert after[1] == {"labels": {"level": "level"}}
 
 
 def test_own_words_for_levels_win() -> None:
@@ -300,7 +352,35 @@ def test_both_collectors_are_told_the_same_stages() -> None:
         (True, "true"),
         ({"a": [1, "❌"]}, '{"a" = [1, "❌"]}'),
         (collectors.Reference("x.y"), "x.y"),
+        ({"tier": None}, '{"tier" = ""}'),
     ],
 )
 def test_a_value_is_written_as_alloy_reads_it(content: t.Any, text: str) -> None:
     assert collectors.value(content) == text
+
+
+def test_no_two_sources_share_the_name_of_their_components() -> None:
+    names = ["a-b", "a_b", "a_b_", "a-b_", "9"]
+    found = collectors.component_names([{"name": name} for name in names])
+    assert found == {"a-b": "a_b", "a_b": "a_b_", "a_b_": "a_b__", "a-b_": "a_b___", "9": "_9"}
+
+
+@pytest.mark.parametrize("role", ["promtail", "alloy"])
+def test_the_journals_own_group_reads_it(role: str) -> None:
+    """Under /run/log/journal on a host that keeps none."""
+    roles = Path(__file__).parents[3] / "roles"
+    template = yaml.safe_load((roles / role / "vars/main.yml").read_text())[f"__{role}_journals"]
+    environment = NativeEnvironment()
+    environment.filters["regex_replace"] = lambda value, found, instead: re.sub(found, instead, value)
+    sources = [
+        {"journal": True},
+        {"journal": "/run/log/journal"},
+        {"journal": True},
+        {"journal": False},
+        {"path": "/x"},
+    ]
+    found = environment.from_string(template).render({f"__{role}_sources": sources})
+    assert list(found) == ["/var/log/journal", "/run/log/journal"]
+    assert (
+        f"__{role}_journals | map('regex_replace', '^', 'path:')" in (roles / role / "tasks/describe.yml").read_text()
+    )
