@@ -97,15 +97,16 @@ class ActionModule(ActionBase):
         first = plan.empty(self._vars["inventory_hostname"])
         if first:
             specs["monitoring"] = variables.specification(os.path.join(roles, _SHARED_ROLE))
-            # The one role that describes no service.
-            specs[_ENGINE_ROLE] = variables.specification(os.path.join(roles, _ENGINE_ROLE))
         values = {key: self._value(key) for spec in specs.values() for key in spec if key in self._vars}
         names = os.listdir(roles)
         problems = variables.unknown(specs, self._vars, foreign=names)
         if first:
             paths = {other: os.path.join(roles, other) for other in names if other != _SHARED_ROLE}
             paths["monitoring"] = os.path.join(roles, _SHARED_ROLE)
-            problems += variables.misspelt(paths, self._vars)
+            problems += variables.misspelt(paths, self._vars, shared=[_ENGINE_ROLE])
+            # The one role that describes no service.
+            engine = variables.specification(paths[_ENGINE_ROLE])
+            problems += variables.errors(engine, {key: self._value(key) for key in engine if key in self._vars})
         for spec in specs.values():
             problems += variables.errors(spec, values)
         # Sources are lists of dictionaries with rules of their own; looked at where the shared variables are.

@@ -375,6 +375,7 @@ def main() -> None:
     engine: Engine | None = Engine()
     if not engine.answers_within(module.params["engine_timeout"]):
         engine = None
+    stopped = "" if engine else installed(module.params["engine_unit"])
     try:
         with ThreadPoolExecutor(max_workers=8) as pool:
             found = list(pool.map(lambda service: compare_service(engine, service), services))
@@ -385,7 +386,8 @@ def main() -> None:
             problems = host_refusals(
                 module.params["systems"], module.params["directories"], module.params["min_free_disk"], engine
             )
-            problems += refusals(engine, services, decisions)
+            # Under an engine that is stopped its containers may go on, and hold our own ports; it is started first.
+            problems += refusals(engine, services, decisions) if not stopped else []
             # What belongs to the engine comes with it.
             problems += missing_mounts(services, decisions) if engine else []
             if not module.params["allow_downgrade"]:
@@ -395,7 +397,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         engine=engine is not None,
-        engine_installed="" if engine else installed(module.params["engine_unit"]),
+        engine_installed=stopped,
         problems=problems,
         services=differing,
         differs=bool(differing),

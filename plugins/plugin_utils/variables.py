@@ -152,22 +152,26 @@ def unknown(prefixes: dict[str, Spec], names: t.Iterable[str], foreign: t.Iterab
     return found
 
 
-def misspelt(roles: dict[str, str], names: t.Iterable[str]) -> list[str]:
+def misspelt(roles: dict[str, str], names: t.Iterable[str], shared: t.Collection[str] = ()) -> list[str]:
     """Return one sentence for each variable whose prefix is nearly a role's: without that prefix nobody reads it.
 
     A user's own variable may well resemble a role's name. So it counts only where the rest of it, behind the role's
     prefix, is a variable that there really is.
 
     :param roles: prefix (a role's name, or C(monitoring)) → the role's path.
+    :param shared: prefixes that roles of others have too (C(docker)): whatever begins so and is not nearly one of ours
+      is theirs.
     """
     found = []
-    known = tuple(f"{prefix}_" for prefix in roles)
+    known = tuple(f"{prefix}_" for prefix in roles if prefix not in shared)
+    ours = {variable for prefix in shared for variable in specification(roles[prefix])}
     for name in sorted(names):
-        if name.startswith(known):
+        if name.startswith(known) or name in ours:
             continue
         words = name.split("_")
         heads = ["_".join(words[:count]) for count in range(1, min(len(words), _PREFIX_WORDS + 1))]
-        meant = [
+        meant = [variable for variable in sorted(ours) if _one_slip(name, variable)]
+        meant += [
             prefix + name[len(head) :]
             for head in heads
             for prefix, path in roles.items()
@@ -202,6 +206,10 @@ def _slip(written: str, meant: str) -> bool:
     if len(meant) <= _SHORT_WORD and len(written) == len(meant):
         return sorted(written) == sorted(meant) and sum(a != b for a, b in zip(written, meant, strict=True)) == 2
     return _distance(written, meant) <= most
+
+
+def _one_slip(written: str, meant: str) -> bool:
+    return abs(len(written) - len(meant)) <= 1 and _distance(written, meant) == 1
 
 
 def _distance(one: str, other: str) -> int:

@@ -85,20 +85,50 @@ def test_what_the_run_itself_makes_may_be_mounted(describe: Describe) -> None:
     assert len(service_compare.missing_mounts([service, absent], decisions)) == 1
 
 
-def test_without_root_it_is_refused_before_an_engine_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Module:
-        params: t.ClassVar[dict[str, t.Any]] = {"plan": [], "engine_timeout": 0}
+class Module:
+    """Stands in for AnsibleModule."""
 
-        def __init__(self, **_options: t.Any) -> None:
-            pass
+    params: t.ClassVar[dict[str, t.Any]] = {}
 
-        def fail_json(self, msg: str) -> None:
-            raise Told(msg)
+    def __init__(self, argument_spec: dict[str, t.Any], **_options: t.Any) -> None:
+        self.params = {**{name: option.get("default") for name, option in argument_spec.items()}, **self.params}
 
+    def fail_json(self, msg: str) -> None:
+        raise Told(msg)
+
+    def exit_json(self, **result: t.Any) -> None:
+        raise Told(result)
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> type[Module]:
     monkeypatch.setattr(service_compare, "AnsibleModule", Module)
+    monkeypatch.setattr(Module, "params", {})
+    return Module
+
+
+def test_without_root_it_is_refused_before_an_engine_is_looked_for(
+    module: type[Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     with pytest.raises(Told, match="^Nothing was changed. This needs root .*, and nobody is not: set ansible_become: "):
         service_compare.main()
+
+
+@pytest.mark.parametrize(("installed", "told"), [("/usr/bin/dockerd", 0), ("", 1)])
+def test_ports_count_once_the_engine_is_started_whose_containers_may_go_on_without_it(
+    module: type[Module], monkeypatch: pytest.MonkeyPatch, describe: Describe, taken: int, installed: str, told: int
+) -> None:
+    monkeypatch.setattr(service_compare.Engine, "answers_within", lambda _engine, _seconds: False)
+    monkeypatch.setattr(service_compare, "installed", lambda unit: installed if unit == "docker" else "another")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    module.params = {"plan": [describe(listen=listening(("probe_port", taken)))]}
+    with pytest.raises(Told) as caught:
+        service_compare.main()
+    result = caught.value.args[0]
+    assert result["engine_installed"] == installed
+    assert result["differs"]
+    assert len(result["problems"]) == told
 
 
 def test_a_diff_hides_what_a_configuration_has_behind_a_name_like_password(

@@ -76,7 +76,12 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
             "promethues_port is not a variable of this collection: did you mean prometheus_port?",
         ],
     ),
-    "good with own variables": ("prometheus", {"allow_user": "x", "docker_proxy_memory": "1g", "advisor_port": 1}, []),
+    "good with own variables": ("prometheus", {"allow_user": "x", "docker_proxy_memory": "1g", "docker_users": []}, []),
+    "value of the engine's role": (
+        "prometheus",
+        {"docker_start_seconds": "soon"},
+        ["docker_start_seconds: 'soon' is refused: it must be of the type int"],
+    ),
     "nothing": ("prometheus", {"prometheus_port": None}, ["prometheus_port is set to nothing"]),
     "file outside": ("prometheus", {"prometheus_extra_files": {"/etc/passwd": ""}}, ["'/etc/passwd' is no path below"]),
     "file above": ("prometheus", {"prometheus_extra_files": {"../x": ""}}, ["'../x' is no path below"]),

@@ -117,6 +117,9 @@ MISSPELT = {
     "lkoi_port": "loki_port",
     "alloys_version": "alloy_version",
     "dokcer_packages": "docker_packages",
+    "docker_package": "docker_packages",
+    "docker_units": "docker_unit",
+    "docker_proxi_user": "docker_proxy_user",
     "node_exporters_port": "node_exporter_port",
     "nodeexporter_port": "node_exporter_port",
     "mongo_db_exporter_uri": "mongodb_exporter_uri",
@@ -127,7 +130,7 @@ MISSPELT = {
 
 @pytest.mark.parametrize("name", MISSPELT)
 def test_a_mistyped_prefix_is_told_with_the_variable_that_is_meant(name: str) -> None:
-    assert variables.misspelt(PATHS, [name]) == [
+    assert variables.misspelt(PATHS, [name], ["docker"]) == [
         f"{name} is not a variable of this collection: did you mean {MISSPELT[name]}?"
     ]
 
@@ -138,6 +141,15 @@ def test_a_mistyped_prefix_is_told_with_the_variable_that_is_meant(name: str) ->
         # Words of their own that resemble a role's name.
         *("allow_user", "allow_version", "advisor_port", "logi_port", "monitor_address", "docket_version", "lock_port"),
         *("mongodb_port", "mongo_uri", "node_port", "app_port", "blackbox_port", "dockerd_port", "promote_version"),
+        # Of other people's roles, which begin with docker_ too; and ours.
+        *(
+            "docker_users",
+            "docker_uid",
+            "docker_edition",
+            "docker_daemon_options",
+            "docker_packages",
+            "docker_proxy_user",
+        ),
         # Near a role's prefix, and no variable of it.
         *("promethues_own_thing", "grafanna_theme_of_ours", "prometheus", "port", "", "_", "ansible_port"),
         # What unknown() tells of.
@@ -145,7 +157,7 @@ def test_a_mistyped_prefix_is_told_with_the_variable_that_is_meant(name: str) ->
     ],
 )
 def test_a_variable_of_the_users_own_is_none_of_ours(name: str) -> None:
-    assert variables.misspelt(PATHS, [name]) == []
+    assert variables.misspelt(PATHS, [name], ["docker"]) == []
 
 
 def test_no_variable_of_one_role_is_taken_for_a_mistyped_one_of_another() -> None:
