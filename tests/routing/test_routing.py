@@ -190,7 +190,10 @@ FOLLOWS = {
     ),
     "the Tunnel Manager": (
         {"alertname": "ServiceDown", "severity": "critical", "service": "tunnel-manager"},
-        [{"alertname": "AppPublicNameDown", "severity": "warning", "app": "shop-main"}],
+        [
+            {"alertname": "AppPublicNameDown", "severity": "warning", "app": "shop-main"},
+            {"alertname": "PublicNameDown", "severity": "warning", "hostname": "grafana.example.com"},
+        ],
         [{"alertname": "AppDown", "severity": "warning", "app": "shop-main"}],
     ),
     "MongoDB": (

@@ -32,7 +32,7 @@ case(
     labels='host="a", job="node", severity="warning", team="infrastructure"',
 )
 case("TargetDown", "one target alone is no host that is gone", f"{NODE}  0x40", fires="3m")
-for job in ("health", "mongodb", "app-health", "app-metrics", "app-public"):
+for job in ("health", "mongodb", "app-health", "app-metrics", "app-public", "public"):
     case("TargetDown", f"not {job}", f'up{{job="{job}",instance="a:1",host="a"}}  0x40\n{OTHER}  1x40', silent="10m")
 case("TargetDown", "not when the whole host is gone", f"{NODE}  0x40\n{OTHER}  0x40", silent="10m")
 case(
@@ -102,6 +102,22 @@ case(
     "not while everything starts",
     "\n".join(f'up{{job="{job}",host="default-one"}}  _x19 1x40' for job in JOBS),
     silent="4m45s 5m 6m",
+)
+
+GRAFANA = 'probe_success{job="public",instance="https://g.example.com/",host="a",hostname="g.example.com"}'
+case(
+    "PublicNameDown",
+    "five minutes",
+    f"{GRAFANA}  1x4 0x24 1x20",
+    fires="6m15s 7m15s",
+    silent="6m 7m30s",
+    labels='hostname="g.example.com", severity="warning", team="infrastructure"',
+)
+case(
+    "PublicNameDown",
+    "not of an app, which has an alert of its own",
+    f"{GRAFANA.replace('public', 'app-public')}  0x60",
+    silent="10m",
 )
 
 for job, metric in (
@@ -626,6 +642,12 @@ case("HostDown", "something answers", f"{NODE}  0x40\n{OTHER}  1x40", silent="10
 case("HostDown", "one target alone is no host", f"{NODE}  0x40", silent="10m")
 case(
     "HostDown",
+    "nor do other public names",
+    f'{NODE}  0x40\n{OTHER}  0x40\nup{{job="public",host="a"}}  1x40',
+    fires="10m",
+)
+case(
+    "HostDown",
     "what is asked from elsewhere does not count",
     f'{NODE}  0x40\n{OTHER}  0x40\nup{{job="app-public",host="a"}}  1x40',
     fires="10m",
@@ -1019,6 +1041,14 @@ case(
     step="1m",
     fires="1h11m",
     silent="1h10m 3h22m",
+    labels='hostname="x", severity="warning", team="infrastructure"',
+)
+case(
+    "CertificateExpiry",
+    "of the stack's own names, too",
+    f'probe_ssl_earliest_cert_expiry{{job="public",instance="https://x/",hostname="x",host="a"}}  {7 * DAY}x200',
+    step="1m",
+    fires="1h",
     labels='hostname="x", severity="warning", team="infrastructure"',
 )
 case(

@@ -219,12 +219,12 @@ def test_nothing_else_is_told_and_nothing_twice(played):
     assert not unexpected, "\n".join(unexpected)
     # A notice for each deployment that failed.
     assert sum("Deployment failed: deploy-" in text_of(one) for one in played) == 3
-    times = {
-        fault.name: times_told(
-            played, told, fault.broken_at, fault.mended_at + 60 if fault in IN_TURN else float("inf")
-        )
-        for fault, told in zip(FAULTS, expected, strict=True)
-    }
+    times = {}
+    for fault, told in zip(FAULTS, expected, strict=True):
+        later = [
+            other.broken_at for other in FAULTS if other.broken_at > fault.broken_at and other.alert == fault.alert
+        ]
+        times[fault.name] = times_told(played, told, fault.broken_at, min(later, default=float("inf")))
     assert times == dict.fromkeys(times, 1)
     assert [told for told in consequences if times_told(played, told) > 1] == []
 
