@@ -12,6 +12,8 @@ from . import log_sources as sources_
 
 Options = dict[str, t.Any]
 
+# A container that is gone before it was seen is not read: they are looked for often.
+DOCKER_REFRESH = "1s"
 DOCKER_SOCKET = "unix:///run/docker-proxy/docker.sock"
 # A file that is copied and truncated loses what was not read yet: files are looked at often.
 FILE_WATCH = {"min_poll_frequency": "25ms", "max_poll_frequency": "25ms"}
@@ -63,7 +65,7 @@ def promtail(sources: list[sources_.Source], options: Options) -> list[Options]:
                 for path in sources_.paths(source)
             ]
         elif kind == "containers":
-            config["docker_sd_configs"] = [{"host": DOCKER_SOCKET, "refresh_interval": "5s"}]
+            config["docker_sd_configs"] = [{"host": DOCKER_SOCKET, "refresh_interval": DOCKER_REFRESH}]
             config["relabel_configs"] = relabel_containers(source, sources, options)
         else:
             config["journal"] = {"path": journal_path(source), "max_age": "12h", "labels": {"job": source["name"]}}
@@ -147,7 +149,7 @@ def _alloy_containers(
     rules = [block("rule", None, rule) for rule in relabel_containers(source, sources, options)]
     targets = {"targets": Reference(f"discovery.docker.{label}.targets")}
     return [
-        block("discovery.docker", label, {"host": DOCKER_SOCKET, "refresh_interval": "5s"}),
+        block("discovery.docker", label, {"host": DOCKER_SOCKET, "refresh_interval": DOCKER_REFRESH}),
         block("discovery.relabel", label, targets, rules),
         block(
             "loki.source.docker",
