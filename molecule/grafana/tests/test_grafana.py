@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import urllib.parse
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,8 @@ def test_a_dashboard_is_found_by_its_uid_in_its_folder(http, wait_until, uid):
     assert found["dashboard"]["uid"] == uid
     assert found["dashboard"]["title"] == json.loads((FRENCH / f"{uid}.json").read_text())["title"]
     assert found["meta"]["folderTitle"] == "Deployment monitoring"
-    assert found["meta"]["provisioned"]
+    # What the browser may save, Grafana does not call provisioned.
+    assert not found["meta"]["provisioned"]
     assert found["dashboard"]["editable"]
 
 
@@ -169,18 +171,55 @@ def test_a_bad_dashboard_is_refused_before_grafana_is_touched(host, http, tmp_pa
     assert ask(http, "dashboards/uid/slo-main")["dashboard"]["title"] == "changed by hand"
 
 
-def test_what_is_not_asked_for_any_more_is_gone_and_editing_can_be_refused(http, wait_until, tmp_path):
-    assert ask(http, "dashboards/uid/project-shop")["meta"]["provisioned"]
-    code, said = again(tmp_path, grafana_projects=[], grafana_folder_permissions={}, grafana_dashboards_editable=False)
-    assert code == 0, said[-3000:]
+@contextmanager
+def prometheus_that_knows(host, *projects):
+    """Listen where Prometheus would, and name these projects whatever is asked."""
+    result = [{"metric": {"project": name}, "value": [0, "1"]} for name in projects]
+    text = json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}})
+    program = f"""
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self):
+        assert "app_discovery_app_info" in self.path
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write({text.encode()!r})
+HTTPServer(("127.0.0.1", 9090), Answer).serve_forever()
+"""
+    host.check_output("systemd-run --unit=prometheus-that-knows python3 -c %s", program)
+    try:
+        yield
+    finally:
+        host.check_output("systemctl stop prometheus-that-knows")
+
+
+def test_projects_are_found_what_is_not_asked_for_is_gone_and_editing_can_be_refused(host, http, wait_until, tmp_path):
+    ask(http, "dashboards/uid/project-shop")
+    wanted = {"grafana_projects": [], "grafana_folder_permissions": {}, "grafana_dashboards_editable": False}
+    wanted |= {"grafana_found_projects": True, "grafana_found_projects_folder": "Projects"}
+    with prometheus_that_knows(host, "wiki", "blog"):
+        code, said = again(tmp_path, **wanted)
+        assert code == 0, said[-3000:]
+    for uid in ("project-wiki", "project-blog"):
+        path = f"{BASE}/api/dashboards/uid/{uid}"
+        wait_until(lambda path=path: http.get(path, user=USER).status == 200, what=f"the dashboard {uid}")
+        assert ask(http, f"dashboards/uid/{uid}")["meta"]["folderTitle"] == "Projects"
     gone = f"{BASE}/api/dashboards/uid/project-shop"
     wait_until(lambda: http.get(gone, user=USER).status == 404, what="the end of the project's dashboard")
     title = json.loads((FRENCH / "slo-main.json").read_text())["title"]
     wait_until(
         lambda: ask(http, "dashboards/uid/slo-main")["dashboard"]["title"] == title, what="the role's own version"
     )
-    assert not ask(http, "dashboards/uid/slo-main")["dashboard"]["editable"]
+    found = ask(http, "dashboards/uid/slo-main")
+    assert found["meta"]["provisioned"]
+    assert not found["dashboard"]["editable"]
     answer = saved(http, "changed again")
     assert answer.status == 400
     assert "provisioned" in answer.body
     assert ask(http, "dashboards/uid/slo-main")["dashboard"]["title"] == title
+    # Prometheus is away now: nothing is taken from anybody, and nothing is changed.
+    code, said = again(tmp_path, **wanted)
+    assert code == 0
+    assert "changed=0" in said
+    assert ask(http, "dashboards/uid/project-wiki")["meta"]["folderTitle"] == "Projects"
