@@ -216,13 +216,8 @@ def main() -> None:
             finally:
                 # A refusal leaves nothing; whoever waits for the lock finds that it is gone and makes another.
                 os.unlink(lock)
-    except host_lock.LockError:
-        module.fail_json(
-            msg=f"No service was touched: another run is changing this host (it holds {directory}/{host_lock.NAME}); "
-            "run again when it has ended",
-            outcomes=[],
-            checked=[],
-        )
+    except host_lock.LockError as error:
+        module.fail_json(msg=f"No service was touched: {error}", outcomes=[], checked=[])
 
 
 if __name__ == "__main__":

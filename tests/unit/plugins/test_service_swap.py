@@ -40,8 +40,10 @@ def test_a_second_run_is_refused_and_leaves_the_first_ones_way_back(
     staging: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service_swap, "change", lambda _module: service_swap.shutil.rmtree(staging))
-    words = "^No service was touched: another run is changing this host .* run again when it has ended$"
-    with host_lock.held(str(staging.parent)), pytest.raises(Told, match=words):
+    words = (
+        "^No service was touched: another run is changing this host: first, process .*; run again when it has ended$"
+    )
+    with host_lock.held(str(staging.parent), "first"), pytest.raises(Told, match=words):
         service_swap.main()
     assert (staging / ".former/loki").exists()
 
