@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import typing as t
@@ -89,6 +90,26 @@ def test_every_alert_says_what_people_need(trees: Path, variant: str) -> None:
         link = rule["annotations"]["dashboard_url"]
         uid = re.match(r"^http://10\.0\.0\.1:3000/d/([a-z-]+)\?", link)
         assert uid and (CHECKOUT / f"roles/grafana/files/dashboards/en/{uid[1]}.json").exists(), link
+
+
+# No panel is about one name, one certificate, or what is not there.
+WITHOUT_PANEL = {"Watchdog", "TargetMissing", "PublicNameDown", "AppPublicNameDown", "CertificateExpiry", "HostDown"}
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_links_lead_to_panels_that_exist(trees: Path, language: str) -> None:
+    without = set()
+    for name, rule in alerts(trees, "default").items():
+        uid, number = re.findall(r"/d/([a-z-]+)\?(?:viewPanel=(\d+)&)?", rule["annotations"]["dashboard_url"])[0]
+        board = json.loads((CHECKOUT / f"roles/grafana/files/dashboards/{language}/{uid}.json").read_text())
+        kinds = {str(panel["id"]): panel["type"] for panel in board["panels"]}
+        if number:
+            assert kinds.get(number, "row") != "row", (
+                f"{name}: run `python -m dashboards`, which writes vars/panels.yml"
+            )
+        else:
+            without.add(name)
+    assert without == WITHOUT_PANEL
 
 
 def test_french_says_the_same_of_the_same(trees: Path) -> None:
