@@ -123,6 +123,23 @@ def test_french_says_the_same_of_the_same(trees: Path) -> None:
             assert sorted(re.findall(r"\$\w+(?:\.\w+)?", one)) == sorted(re.findall(r"\$\w+(?:\.\w+)?", other)), name
 
 
+# Without a number of their own: up or down, or a state with no measure.
+WITHOUT_VALUE = {
+    "Watchdog", "TargetDown", "TargetMissing", "PublicNameDown", "ConfigurationReloadFailed", "AppDiscoveryStale",
+    "TimerFailed", "ServiceDown", "MongoDBDown", "HostDown", "SystemdUnitFailed", "AppDown", "AppPublicNameDown",
+}  # fmt: skip
+
+
+def test_what_has_a_value_says_it(trees: Path) -> None:
+    silent = {
+        name
+        for name, rule in alerts(trees, "default").items()
+        if "$value" not in rule["annotations"]["summary"] + rule["annotations"]["description"]
+    }
+    # DeploymentFailures, HighPortUtilization: in the summary.
+    assert silent == WITHOUT_VALUE
+
+
 def test_messages_are_filled_in(rules: list[promtool.Rule], tmp_path: Path) -> None:
     """What a person reads, word by word, for some that have a value."""
     expected = {
