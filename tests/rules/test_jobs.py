@@ -13,7 +13,7 @@ import yaml
 
 # isort: split
 import rendering
-from promtool import PROMTOOL
+from promtool import PROMTOOL, load
 
 HOSTS = {"hosts": ["one", "two"], "platform": ["one", "two"]}
 SERVICE = {"name": "billing", "port": 3010, "metrics": True, "health": ""}
@@ -110,6 +110,27 @@ def test_names_of_the_stack_are_not_taken_from_apps(trees: Path) -> None:
     assert all(re.fullmatch(rule["regex"], name) for name in taken.split())
     assert not any(re.fullmatch(rule["regex"], name) for name in given.split())
     assert "metric_relabel_configs" not in jobs(trees, "off")["app-metrics"]
+
+
+_WORDS = {"and", "or", "unless", "offset", "bool", "by", "on", "ignoring", "without", "group_left", "group_right"}
+
+
+def test_no_metric_by_which_the_rules_judge_is_taken_from_apps(trees: Path) -> None:
+    (relabelling,) = jobs(trees, "all-on")["app-metrics"]["metric_relabel_configs"]
+    read: set[str] = set()
+    for rule in load(trees / "all-on"):
+        # What is left without texts, matchers and lists of labels are metrics, functions and operators.
+        bare = re.sub(r'"[^"]*"', "", rule["expr"])
+        bare = re.sub(r"\{[^}]*\}|\b(by|on|ignoring|without|group_left|group_right)\s*\([^)]*\)", " ", bare)
+        read |= set(re.findall(r"(?<![\w:.])[a-zA-Z_][\w:]*(?![\w:]*\s*\()", bare)) - _WORDS
+    assert {"mongodb_up", "alloy_config_last_load_successful"} <= read
+    # What apps are asked for, by their own job.
+    own = {name for name in read if name.startswith("http_request")}
+    assert own == {
+        "http_requests_total",
+        "http_request_duration_seconds_bucket",
+    }
+    assert [name for name in sorted(read - own) if not re.fullmatch(relabelling["regex"], name)] == []
 
 
 def relabelled(job: dict[str, t.Any], labels: dict[str, str]) -> dict[str, str]:
