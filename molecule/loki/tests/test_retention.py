@@ -33,7 +33,7 @@ def restart(host, http, wait_until):
 
 
 def test_a_line_of_eight_days_is_deleted_from_the_disk_and_a_fresh_one_stays(host, http, wait_until):
-    mark = f"mark{time.time_ns()}"
+    begin, mark = time.time(), f"mark{time.time_ns()}"
     for age in (0, 8):
         stream = {
             "stream": {"job": "retention", "age": str(age)},
@@ -42,7 +42,7 @@ def test_a_line_of_eight_days_is_deleted_from_the_disk_and_a_fresh_one_stays(hos
         assert http.post(f"{LOKI}/loki/api/v1/push", {"streams": [stream]}).status == 204
     restart(host, http, wait_until)
     assert {0, 8} <= set(ages(host))
-    marks = f"find {DATA}/compactor -path '*marker*' -type f -size +0 | grep -q ."
+    marks = f"find {DATA}/compactor -path '*marker*' -type f -size +0 -newermt @{begin:.0f} | grep -q ."
     wait_until(lambda: host.run(marks).rc == 0, what="its chunk to be marked", timeout=60)
     time.sleep(1)
     restart(host, http, wait_until)
