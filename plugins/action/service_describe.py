@@ -34,6 +34,7 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "dbus": {"type": "bool", "default": False},
     "read_only": {"type": "bool", "default": True},
     "tmpfs": {"type": "dict", "default": {}},
+    "ports": {"type": "dict", "default": {}},
     "mounts": {"type": "list", "elements": "dict", "default": []},
     "stop_timeout": {"type": "int", "default": 30},
     "config_target": {"type": "str"},
@@ -55,7 +56,7 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "check": {"type": "dict"},
     "reload": {"type": "dict"},
 }
-_SHARED_ROLE = "service"
+_SHARED_ROLE, _ENGINE_ROLE = "service", "docker"
 _FILE_MODE = 0o640
 
 
@@ -94,10 +95,19 @@ class ActionModule(ActionBase):
         role, roles = self._vars["role_path"], os.path.dirname(self._vars["role_path"])
         specs = {name: variables.specification(role)}
         # What all roles share is checked with the first description of a host, not ten times.
-        if plan.empty(self._vars["inventory_hostname"]):
+        first = plan.empty(self._vars["inventory_hostname"])
+        if first:
             specs["monitoring"] = variables.specification(os.path.join(roles, _SHARED_ROLE))
         values = {key: self._value(key) for spec in specs.values() for key in spec if key in self._vars}
-        problems = variables.unknown(specs, self._vars, foreign=os.listdir(roles))
+        names = os.listdir(roles)
+        problems = variables.unknown(specs, self._vars, foreign=names)
+        if first:
+            paths = {other: os.path.join(roles, other) for other in names if other != _SHARED_ROLE}
+            paths["monitoring"] = os.path.join(roles, _SHARED_ROLE)
+            problems += variables.misspelt(paths, self._vars, shared=[_ENGINE_ROLE])
+            # The one role that describes no service.
+            engine = variables.specification(paths[_ENGINE_ROLE])
+            problems += variables.errors(engine, {key: self._value(key) for key in engine if key in self._vars})
         for spec in specs.values():
             problems += variables.errors(spec, values)
         # Sources are lists of dictionaries with rules of their own; looked at where the shared variables are.
@@ -221,7 +231,8 @@ class ActionModule(ActionBase):
             "dbus": arguments["dbus"],
             "read_only": arguments["read_only"],
             "tmpfs": _texts(arguments["tmpfs"]),
-            "mounts": arguments["mounts"] + list(self._of_role(name, "extra_mounts", [])),
+            "mounts": arguments["mounts"]
+            + [{**mount, "variable": f"{name}_extra_mounts"} for mount in self._of_role(name, "extra_mounts", [])],
             "memory": variables.size(self._of_role(name, "memory", 0)),
             "cpus": float(self._of_role(name, "cpus", 0)),
             "pids": int(self._value("monitoring_pids_limit")),
@@ -243,7 +254,10 @@ class ActionModule(ActionBase):
             },
             "keep": arguments["keep"],
             "watched": arguments["watched"],
-            "listen": [{"address": address, "port": int(port), "variable": f"{name}_port"}] if port else [],
+            "listen": [
+                {"address": at, "port": int(self._value(variable)), "variable": variable}
+                for variable, at in ({f"{name}_port": address, **arguments["ports"]} if port else {}).items()
+            ],
             "ready": ready,
             "proof": arguments["proof"],
             "converted": arguments["converted"],

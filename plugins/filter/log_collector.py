@@ -20,7 +20,7 @@ def log_mounts(sources: list[log_sources.Source]) -> list[dict[str, str]]:
     if journals:
         found.append({"source": "/etc/machine-id", "target": "/etc/machine-id"})
     found += [{"source": path, "target": path} for path in sorted(set(journals)) if not path.startswith("/var/log/")]
-    return found
+    return [{**mount, "variable": "monitoring_log_sources"} for mount in found]
 
 
 class FilterModule:

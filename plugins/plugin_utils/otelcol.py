@@ -204,8 +204,12 @@ def _time_names(source: sources_.Source) -> list[str]:
 def _level_fields(source: sources_.Source, form: str) -> list[str]:
     if form == "text":
         return []
-    names = [source.get("level", "level")] if form == "regex" else _level_names(source)
-    return [_field(name, form) for name in names]
+    if form == "regex":
+        return [_field(source.get("level", "level"), form)]
+    if form == "logfmt" or source.get("level"):
+        return [_field(name, form) for name in _level_names(source)]
+    # One of the usual names is spelt with a dot: as one name, or as a field of a field.
+    return [*(_nested([name]) for name in _level_names(source)), _field("log.level", form)]
 
 
 def _pair(field: str) -> str:
@@ -228,8 +232,12 @@ def _field(field: str, form: str) -> str:
         return f'({pair} == nil ? nil : {pair}.bare != "" ? {pair}.bare : {pair}.quoted)'
     if form == "regex":
         return f"({_WORK}.fields ?? {{}})[{json.dumps(field)}]"
+    return _nested(field.split("."))
+
+
+def _nested(names: list[str]) -> str:
     read = f"{_WORK}.fields"
-    for name in field.split("."):
+    for name in names:
         # What is no object has no field: get() would refuse it.
         read = f'(type({read}) == "map" ? {read}[{json.dumps(name)}] : nil)'
     return read

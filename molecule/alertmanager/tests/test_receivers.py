@@ -22,8 +22,16 @@ VARIABLES = {
     "alertmanager_test_timeout": 20,
 }
 BROKEN = {
-    "alertmanager_extra_receivers": [{"name": "pager", "webhook_configs": [{"url": f"{RECEIVER}/broken/pager"}]}],
-    "alertmanager_extra_routes": [{"matchers": ['severity="page"'], "receiver": "pager"}],
+    "alertmanager_extra_receivers": [
+        {"name": "pager", "webhook_configs": [{"url": f"{RECEIVER}/broken/pager"}]},
+        {"name": "two", "webhook_configs": [{"url": f"{RECEIVER}/webhook/{name}"} for name in ("one", "other")]},
+        {"name": "unreached", "webhook_configs": [{"url": f"{RECEIVER}/webhook/unreached"}]},
+    ],
+    "alertmanager_extra_routes": [
+        {"matchers": ['severity="page"'], "receiver": "pager"},
+        {"matchers": ['severity="two"'], "receiver": "two"},
+        {"matchers": ['severity=~"unreached"'], "receiver": "unreached"},
+    ],
 }
 
 
@@ -82,6 +90,8 @@ def test_a_receiver_that_does_not_take_it_is_named(messages):
     assert "Not every receiver took its alert." in said
     assert "pager: it does not take messages" in said
     assert "critical: took it" in said
+    assert "two: took it" in said
+    assert "Not tested, because no route with plain matchers leads to them: unreached." in said
 
 
 def test_check_mode_sends_nothing(messages):
