@@ -54,6 +54,8 @@ def corpus():
             json.dumps({"ts": stamp(5, iso) + "+0100", "severity": "Notice", "port": 1.5, "branch": True}),
             json.dumps({"@timestamp": stamp(5, iso) + ",5", "lvl": 50, "level": "", "port": "8101", "project": None}),
             json.dumps({"time": stamp(5, "%Y-%m-%d %H:%M:%S"), "level": {"no": "word"}, "message": "$1 ${x} $$"}),
+            json.dumps({"ts": stamp(6, iso) + "Z", "log": {"level": "warning"}}),
+            json.dumps({"ts": stamp(6, iso) + "Z", "log.level": "debug", "log": "no object"}),
         ],
         f"/var/log/{NAME}.log": [
             stamp(7, old) + " web sshd[1]: error: no key",
