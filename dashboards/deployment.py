@@ -37,7 +37,7 @@ from .kit import (
 UID = "deployment-main"
 HOST = 'host=~"$host"'
 APP = f'{HOST}, project=~"$project", branch=~"$branch", app=~"$app"'
-STACK = "prometheus|alertmanager|loki|grafana|node|cadvisor|promtail|alloy|blackbox|mongodb|app-discovery"
+STACK = "prometheus|alertmanager|loki|grafana|node|cadvisor|promtail|alloy|otelcol|blackbox|mongodb|app-discovery"
 PLATFORM = "port-manager|deployment-api|tunnel-manager"
 # Rare events are counted in windows that are long beside a scrape: a shorter one is stretched to whole numbers wrongly.
 EVENTS = "5m"

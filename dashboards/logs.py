@@ -174,6 +174,10 @@ def lost() -> object:
             f"sum by (host) (rate(loki_write_dropped_entries_total{{{HOST}}}[$__rate_interval]))",
             say("dropped on {{host}}", "jetées sur {{host}}"),
         ),
+        over_time(
+            f"sum by (host) (rate(otelcol_exporter_send_failed_log_records_total{{{HOST}}}[$__rate_interval]))",
+            say("dropped on {{host}}", "jetées sur {{host}}"),
+        ),
         unit="cps",
         no_value=say("nothing was lost", "rien n'a été perdu"),
     )

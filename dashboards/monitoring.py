@@ -349,6 +349,7 @@ def _logs(board: Board) -> None:
             say("Log files that are followed on each host.", "Fichiers de log suivis sur chaque serveur."),
             over_time(f"sum by (host) (promtail_files_active_total{{{HOST}}})", "{{host}}"),
             over_time(f"sum by (host) (loki_source_file_files_active_total{{{HOST}}})", "{{host}}"),
+            over_time(f"sum by (host) (otelcol_fileconsumer_open_files{{{HOST}}})", "{{host}}"),
             unit="none",
             no_value=say("no collector answers", "aucun collecteur ne répond"),
         ),

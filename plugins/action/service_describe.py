@@ -17,6 +17,7 @@ from ansible.template import trust_as_template
 from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import (
     dashboards,
     log_sources,
+    otelcol,
     plan,
     variables,
 )
@@ -112,6 +113,9 @@ class ActionModule(ActionBase):
         # Sources are lists of dictionaries with rules of their own; looked at where the shared variables are.
         if not problems and "monitoring" in specs and log_sources.VARIABLES[0] in values:
             problems += log_sources.problems(*(values.get(name, []) for name in log_sources.VARIABLES))
+        if not problems and name == otelcol.COLLECTOR and self._of_role(name, "state") == "present":
+            sources, extra = (self._value(variable) for variable in log_sources.VARIABLES)
+            problems += otelcol.problems(sources, extra, self._of_role(name, "ignored_sources", []))
         return problems
 
     def _refused_secrets(self, arguments: dict[str, t.Any]) -> list[str]:
@@ -208,7 +212,7 @@ class ActionModule(ActionBase):
         address, port = self._of_role(name, "bind_address", ""), self._of_role(name, "port")
         ready = dict(arguments["ready"])
         if ready and "socket" not in ready:
-            ready.update(address=address, port=int(port))
+            ready.update(address=address, port=int(ready.get("port", port)))
         secret = set(arguments["secrets"]) | set(self._own_secrets(arguments))
         return {
             "name": name,

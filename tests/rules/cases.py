@@ -230,7 +230,11 @@ for metric in (
         labels='severity="warning", team="infrastructure"',
     )
 
-for metric in ("promtail_dropped_entries_total", "loki_write_dropped_entries_total"):
+for metric in (
+    "promtail_dropped_entries_total",
+    "loki_write_dropped_entries_total",
+    "otelcol_exporter_send_failed_log_records_total",
+):
     series, target = f'{metric}{{job="l",instance="a:1",host="a",reason="r"}}', 'up{job="l",instance="a:1",host="a"}'
     case(
         "LogCollectorDropping",

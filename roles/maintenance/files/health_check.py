@@ -42,7 +42,7 @@ _LOG_FILE_BYTES = 64 * 1024
 # Of applications, and of the way to public names: that one of them is down says nothing about the stack.
 _FOREIGN_JOBS = re.compile(r"app-(health|metrics|public)|public")
 _STAMPS = "/var/lib/systemd/timers"
-_COLLECTORS = ("promtail", "alloy")
+_COLLECTORS = ("promtail", "alloy", "otelcol")
 # What each kind of datasource is asked through Grafana.
 _QUESTIONS = {
     "prometheus": "api/v1/query?query=1",

@@ -29,6 +29,7 @@ PORTS = {
     "loki": 3100,
     "promtail": 9080,
     "alloy": 12345,
+    "otelcol": 8888,
     "grafana": 3000,
 }
 # docker_proxy listens on a unix socket.

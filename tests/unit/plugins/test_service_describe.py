@@ -124,6 +124,17 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
         {"prometheus_disabled_alerts": ["HighCPU", "HihgMemory"]},
         ["prometheus_disabled_alerts: there is no alert HihgMemory"],
     ),
+    "logs that a collector cannot read": (
+        "otelcol",
+        {"monitoring_log_collector": "otelcol"},
+        ["monitoring_log_sources: source docker: containers cannot be read", "otelcol_ignored_sources: [docker]"],
+    ),
+    "logs that are given up": (
+        "otelcol",
+        {"monitoring_log_collector": "otelcol", "otelcol_ignored_sources": ["docker"]},
+        [],
+    ),
+    "logs of a collector that is not chosen": ("otelcol", {}, []),
     "undefined": ("prometheus", {"prometheus_memory": "{{ nowhere }}"}, ["prometheus_memory cannot be worked out"]),
 }
 
