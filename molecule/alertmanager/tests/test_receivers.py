@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -48,7 +49,9 @@ def play(playbook, *options, **variables):
         text=True,
         check=False,
     )
-    return done.returncode, " ".join((done.stdout + done.stderr).split())
+    # Molecule asks for colours where it is looked at, and they are in the midst of folded sentences.
+    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    return done.returncode, " ".join(said.split())
 
 
 def apply(**variables):
