@@ -1,9 +1,10 @@
 # Copyright: nekocheik and contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a collector would refuse only when it starts, said before anything is changed.
+"""What a collector would refuse, said by the source's name before anything else is done.
 
-C(promtail -check-syntax) reads the YAML and no stage; a broken one ends the collector afterwards. Here are the settings
-of each stage, and Go's expressions, templates, JMESPath and selectors, as far as they can be checked without Go.
+C(promtail -check-syntax) reads the YAML and no stage; the check of the new configuration makes them all, but knows no
+names of sources, and Alloy's was not run. Here are the settings of each stage, and Go's expressions, templates,
+JMESPath and selectors, as far as they can be checked without Go.
 """
 
 from __future__ import annotations

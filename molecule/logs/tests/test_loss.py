@@ -270,38 +270,38 @@ def test_rotation_by_copy_and_truncate(host, http, writer, wait_until):
 def test_rotation_while_the_collector_is_down(host, http, writer, wait_until):
     """What it had not read of the former file is lost: no path leads to it any more. All of the new file is read."""
     since, first = time.time(), last(host) + 1
-    time.sleep(2)
-    host.check_output("docker stop %s", COLLECTOR)
+    time.sleep(1)
     stopped = last(host)
-    time.sleep(2)
+    host.check_output("docker stop %s", COLLECTOR)
+    time.sleep(1)
     host.check_output("mv %s %s.down", FILE, FILE)
     moved = last(host)
-    time.sleep(2)
+    time.sleep(1)
     host.check_output("docker start %s", COLLECTOR)
-    time.sleep(3)
+    time.sleep(2)
     number = last(host)
     wait_until(lambda: newest(http) >= number, what=f"line {number}", timeout=60, every=2)
     got, missing = counted(host, "loss", first, number, since)
-    report(what="rotation while the collector is down for 4 s", between_stop_and_rotation=moved - stopped, **got)
+    report(what="rotation while the collector is down", between_stop_and_rotation=moved - stopped, **got)
     assert got["doubled"] == 0
     # With the turn of the writer that was under way.
-    assert all(stopped - 3 * RATE / 10 <= one <= moved + RATE / 10 for one in missing), (stopped, moved, missing[:3])
+    assert all(stopped - RATE / 10 <= one <= moved + RATE / 10 for one in missing), (stopped, moved, missing[:3])
 
 
 def test_two_rotations_while_loki_is_away(host, http, writer, wait_until):
     """One file is open and the newest has the path: what lies between them is lost. The others are read whole."""
     since, first = time.time(), last(host) + 1
-    time.sleep(2)
+    time.sleep(1)
     host.check_output("docker stop -t 63 loki")
     # Until what it holds is full and it reads no further.
-    time.sleep(5)
+    time.sleep(4)
     moved = []
     for number in range(2):
         host.check_output("mv %s %s.away%s", FILE, FILE, str(number))
         moved.append(last(host))
-        time.sleep(3)
+        time.sleep(2)
     host.check_output("docker start loki")
-    time.sleep(5)
+    time.sleep(2)
     number = last(host)
     wait_until(lambda: newest(http) >= number, what=f"line {number}", timeout=60, every=2)
     got, missing = counted(host, "loss", first, number, since)

@@ -99,6 +99,19 @@ CASES = {
         },
         ["source b", "stages: drop: longr_than is not known", "longer_than"],
     ),
+    "a stage that only Promtail knows to be broken": (
+        {
+            "alertmanager_port": 19093,
+            "monitoring_log_extra_sources": [
+                {
+                    "name": "b",
+                    "path": "/srv/b/*.log",
+                    "stages": [{"timestamp": {"source": "at", "format": "Unix", "location": "Mars/Phobos"}}],
+                }
+            ],
+        },
+        ["promtail refuses its new configuration", "unknown time zone Mars/Phobos"],
+    ),
 }
 
 
