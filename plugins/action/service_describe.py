@@ -49,6 +49,7 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "directories": _STRINGS,
     "units": _STRINGS,
     "unwanted": _STRINGS,
+    "initial": {"type": "dict", "default": {}},
     "ready": {"type": "dict", "default": {}},
     "proof": {"type": "list", "elements": "dict", "default": []},
     "converted": _STRINGS,
@@ -244,6 +245,7 @@ class ActionModule(ActionBase):
             "directories": arguments["directories"],
             "units": arguments["units"],
             "unwanted": arguments["unwanted"],
+            "initial": arguments["initial"],
             "files": {
                 path: {
                     "sha256": hashlib.sha256(data).hexdigest(),

@@ -206,6 +206,8 @@ class Swap:
         self._put_files()
         units.put(self.service["units"], os.path.join(self.service["config_dir"], units.DIRECTORY))
         self._remove_unwanted()
+        for path, text in self.service["initial"].items():
+            tree.begin(path, text.replace("@now@", str(int(time.time()))))
 
     def _remove_unwanted(self) -> None:
         for path in self.service["unwanted"]:

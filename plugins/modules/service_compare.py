@@ -12,7 +12,8 @@ description:
   - Compares all services of a host in one round trip with what is really there, which is the files, their owners and
     modes, the containers, their images and whether the programs answer. Changes nothing.
   - Refuses what could not work before anything is changed, which is a system that is not supported, a port that
-    another program holds, a disk without room or a mount of what is not there. Without root it looks at nothing.
+    another program holds, a disk without room, a mount of what is not there or data that a restore which was cut off
+    has set aside. Without root it looks at nothing.
   - Reports C(changed) only in check mode, where it stands for the change that a real run would make.
 author: ["nekocheik (@nekocheik)"]
 options:
@@ -120,6 +121,8 @@ from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.en
 NONE, FILES, RELOAD, WAIT = "none", "files", "reload", "wait"
 RESTART, START, RECREATE, CREATE, REMOVE = "restart", "start", "recreate", "create", "remove"
 UNITS = "units"
+# Where roles/maintenance/files/restore.py has the former data until the new ones are proved.
+RESTORE = ".restore-former"
 
 
 def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -187,6 +190,7 @@ def compare_units(service: dict[str, t.Any]) -> dict[str, t.Any]:
     reasons = [f"{path}: {how}" for how, paths in files.items() for path in paths]  # type: ignore[attr-defined]
     reasons += [f"{path}: missing" for path in service["directories"] if not os.path.isdir(path)]
     reasons += [f"{path}: not wanted" for path in left]
+    reasons += [f"{path}: missing" for path in service["initial"] if not os.path.exists(path)]
     reasons += ["an earlier change was cut off"] if os.path.exists(tree.unfinished(service["config_dir"])) else []
     reasons += units.differences(service["units"], os.path.join(service["config_dir"], units.DIRECTORY))
     return _decision(UNITS if reasons else NONE, reasons, files)
@@ -273,6 +277,16 @@ def version(image: str) -> tuple[int, ...]:
     """
     match = re.match(r"v?(\d+(?:\.\d+)*)", tag(image))
     return tuple(int(part) for part in match.group(1).split(".")) if match else ()
+
+
+def cut_off(directories: list[str]) -> list[str]:
+    """Return a sentence where a restore that is not done holds the data of services: they must not go on without."""
+    return [
+        f"{directory}: a restore was cut off, or is under way; run playbooks/restore.yml again, it puts the former "
+        "data back first"
+        for directory in directories
+        if os.path.exists(os.path.join(directory, RESTORE))
+    ]
 
 
 def host_refusals(
@@ -381,9 +395,9 @@ def main() -> None:
             found = list(pool.map(lambda service: compare_service(engine, service), services))
         decisions = {service["name"]: decision for service, decision in zip(services, found)}
         differing = {name: d for name, d in decisions.items() if d["action"] != NONE}
-        problems: list[str] = []
+        problems = cut_off(module.params["directories"])
         if differing:
-            problems = host_refusals(
+            problems += host_refusals(
                 module.params["systems"], module.params["directories"], module.params["min_free_disk"], engine
             )
             # Under an engine that is stopped its containers may go on, and hold our own ports; it is started first.

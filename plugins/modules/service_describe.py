@@ -89,6 +89,12 @@ options:
     type: list
     elements: str
     default: []
+  initial:
+    description:
+      - Files on the host, outside of the tree, that units write, path to the text that they have before the first time;
+        C(@now@) in it is the present time in seconds. One that is there is left alone. Only with I(units).
+    type: dict
+    default: {}
   stop_timeout:
     description: Seconds that the program may take to end.
     type: int

@@ -89,6 +89,7 @@ class Stand:
             "directories": [],
             "units": [],
             "unwanted": [],
+            "initial": {},
             "dbus": False,
             "files": {
                 path: {"sha256": hashlib.sha256(data).hexdigest(), "mode": 0o640, "secret": False}

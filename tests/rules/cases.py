@@ -337,6 +337,13 @@ case(
 )
 case(
     "TimerFailed",
+    "it never ran since it was installed, and there is no result",
+    f"monitoring_timer_last_run_timestamp_seconds{{{TIMER}}}  0x400\nmonitoring_timer_interval_seconds{{{TIMER}}}  3600x400",
+    fires="1h35m15s",
+    silent="1h35m",
+)
+case(
+    "TimerFailed",
     "it ran",
     f"monitoring_timer_last_run_timestamp_seconds{{{TIMER}}}  0x240 3600x400\n"
     f"monitoring_timer_interval_seconds{{{TIMER}}}  3600x400",

@@ -79,6 +79,7 @@ BESIDES = {
     "directories",
     "units",
     "unwanted",
+    "initial",
     "files",
     "keep",
     "watched",

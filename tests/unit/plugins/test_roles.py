@@ -178,6 +178,10 @@ def test_the_site_describes_every_service_and_so_does_an_upgrade() -> None:
         assert first["ansible.builtin.import_tasks"] == "tasks/describe.yml"
 
 
+def test_the_removal_the_health_check_and_the_timers_know_all_that_is_described() -> None:
+    assert load(ROLES / "maintenance/vars/main.yml")["__maintenance_described"] == DESCRIBED
+
+
 @pytest.mark.parametrize("playbook", ["site", "upgrade"])
 def test_a_tag_describes_one_service_and_applies_it(playbook: str) -> None:
     words = ["ansible-playbook", f"playbooks/{playbook}.yml", "--list-tasks", "--tags", "loki"]
