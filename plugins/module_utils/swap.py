@@ -99,6 +99,11 @@ class Swap:
         unfinished = tree.unfinished(self.service["config_dir"])
         try:
             self._resume(unfinished)
+            if self.action != "remove":
+                # As they are now: a run that this one waited for, or that was killed, may have changed them since.
+                owner = (int(self.service["user"].split(":")[0]), self.group)
+                root, keep = self.service["config_dir"], self.service["keep"]
+                self.files = tree.compare(root, self.service["files"], owner, keep)
             if self.action == "units" or (
                 self.service["config_target"] and self.action in ("reload", "restart", "start", "create", "recreate")
             ):
@@ -287,8 +292,6 @@ class Swap:
         if cut_off is None:
             self.kept.forget()
         if self.action != "remove":
-            owner = (int(self.service["user"].split(":")[0]), self.group)
-            self.files = tree.compare(self.service["config_dir"], self.service["files"], owner, self.service["keep"])
             self.prepare()
 
     def _goes_on(self) -> bool:

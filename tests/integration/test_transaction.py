@@ -928,6 +928,18 @@ def test_a_killed_swap_whose_next_run_fails_early_keeps_the_former_container(
     assert eventually(lambda: running.ready() == "")
 
 
+def test_a_decision_that_another_run_has_overtaken_does_no_harm(running: Stand) -> None:
+    """Two runs compare, then take turns: what the second one is to remove, the first one has removed."""
+    running.live("extra.conf").write_text("x")
+    running.configure("second\n")
+    decision = running.compare()
+    assert running.apply()["error"] == ""
+    assert running.stage() == ""
+    assert running.prepared(decision).run()["error"] == ""
+    assert running.ask("/config") == "second\n"
+    assert running.action() == "none"
+
+
 def test_a_service_that_is_not_wanted_goes_after_a_killed_swap_too(running: Stand) -> None:
     running.version = "2"
     kill_during(running, *PHASES["the former is renamed"])
