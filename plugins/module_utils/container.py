@@ -27,7 +27,7 @@ def body(service: dict[str, t.Any]) -> dict[str, t.Any]:
     request: dict[str, t.Any] = {
         "Image": service["image"],
         "User": service["user"],
-        "Env": [f"{key}={value}" for key, value in sorted(service["env"].items())],
+        "Env": [f"{key}={value}" for key, value in sorted(_environment(service).items())],
         "Labels": {**service["labels"], LABEL: service["name"]},
         "StopTimeout": service["stop_timeout"],
         "HostConfig": {
@@ -42,7 +42,7 @@ def body(service: dict[str, t.Any]) -> dict[str, t.Any]:
             "GroupAdd": [_group(group) for group in service["groups"]],
             "Tmpfs": service["tmpfs"],
             "Memory": service["memory"],
-            "NanoCpus": int(service["cpus"] * 1_000_000_000),
+            "NanoCpus": int(min(service["cpus"], processors()) * 1_000_000_000),
             "PidsLimit": service["pids"],
             "PortBindings": {},
             "Mounts": _mounts(service),
@@ -54,6 +54,11 @@ def body(service: dict[str, t.Any]) -> dict[str, t.Any]:
     if service["entrypoint"]:
         request["Entrypoint"] = service["entrypoint"]
     return request
+
+
+def processors() -> int:
+    """Return how many processors this host has: the engine refuses a limit beyond that."""
+    return len(os.sched_getaffinity(0))
 
 
 def checker_body(service: dict[str, t.Any], staging: str) -> dict[str, t.Any]:
@@ -99,7 +104,7 @@ def differences(
         default = None if field == "Cmd" and "Entrypoint" in wanted else defaults.get(field)
         compare(field.lower(), config.get(field), wanted.get(field) or default)
     image_env = dict(entry.split("=", 1) for entry in defaults.get("Env") or [])
-    compare("env", dict(entry.split("=", 1) for entry in config["Env"] or []), {**image_env, **service["env"]})
+    compare("env", dict(entry.split("=", 1) for entry in config["Env"] or []), {**image_env, **_environment(service)})
     compare("labels", config["Labels"], {**(defaults.get("Labels") or {}), **wanted["Labels"]})
     for field, value in wanted["HostConfig"].items():
         is_there = host_config.get(field)
@@ -125,6 +130,17 @@ def _mounts(service: dict[str, t.Any]) -> list[dict[str, t.Any]]:
             entry["BindOptions"] = {"Propagation": mount["propagation"]}
         result.append(entry)
     return result
+
+
+def _environment(service: dict[str, t.Any]) -> dict[str, str]:
+    """The environment; C(TZ: host) becomes the name of this host's time zone."""
+    return {**service["env"], **({"TZ": _zone()} if service["env"].get("TZ") == "host" else {})}
+
+
+def _zone() -> str:
+    """Return the name of the host's time zone: where its clock's rules are linked from."""
+    _, found, name = os.path.realpath("/etc/localtime").partition("/zoneinfo/")
+    return name if found else "UTC"
 
 
 def _group(group: str) -> str:
@@ -166,17 +182,21 @@ def leftover(name: str) -> str:
     return f"{name}_previous"
 
 
-def recover(engine: Engine, name: str) -> bool:
-    """Bring a service back whose swap was cut off (a lost connection, a killed process).
+def recover(engine: Engine, name: str, between: t.Callable[[], None] = lambda: None, start: bool = True) -> bool:
+    """Bring a service back whose swap failed or was cut off (a lost connection, a killed process).
 
     The former container is the one that was proved; if it is still there, the swap was not finished, so
     whatever carries the service's name now is discarded.
 
+    :param between: gives it its former data, when neither program runs.
+    :param start: whether it ran before the change.
     :returns: whether there was anything to bring back.
     """
     if engine.container(leftover(name)) is None:
         return False
     engine.remove(name)
+    between()
     engine.rename(leftover(name), name)
-    engine.start(name)
+    if start:
+        engine.start(name)
     return True

@@ -12,13 +12,15 @@ description:
   - Unpacks the configurations of all services that differ into a staging directory, and runs each program's own checker
     (promtool, amtool, C(loki -verify-config)) from the image that is about to run, without network and data. One that
     is refused fails the task with the checker's words before any service is touched.
-  - Changes all services that differ side by side, under one deadline. A change of configuration that the program can
-    reload is reloaded and confirmed by the program's own metric. Otherwise the former container is kept aside, the new
-    one is started and proved ready from the host.
+  - Changes all services that differ side by side, under one deadline; those that are removed go first, so that a
+    successor finds what they saved. A change of configuration that the program can reload is reloaded and confirmed by
+    the program's own metric. Otherwise the former container is kept aside, the new one is started and proved ready from
+    the host.
   - A service that does not get ready gets its former container and configuration back, and the task fails with the
     cause and the last lines that the program wrote.
   - All of it happens in one call on the host, so that a lost connection cannot leave it half done. A killed one is
     mended by the next run.
+  - Fails before it touches anything while another run changes the same host.
 author: ["nekocheik (@nekocheik)"]
 options:
   services:
@@ -95,12 +97,13 @@ checked:
   returned: always
 """
 
+import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import staging
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import host_lock, staging, tree
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.swap import Outcome, Swap
 
@@ -117,10 +120,25 @@ def sentence(outcome: Outcome) -> str:
     )
 
 
+def side_by_side(swaps: list[Swap]) -> list[Outcome]:
+    """Change all services at once. Those that go have gone before: a successor takes over what they leave."""
+    outcomes: dict[str, Outcome] = {}
+    began = time.monotonic()
+    for leaving in (True, False):
+        part = [swap for swap in swaps if (swap.action == "remove") == leaving]
+        for swap in part:
+            # What the others took to end is not time that it had.
+            swap.deadline += time.monotonic() - began
+        with ThreadPoolExecutor(max_workers=max(1, len(part))) as pool:
+            outcomes |= {outcome["name"]: outcome for outcome in pool.map(Swap.run, part)}
+    return [outcomes[swap.name] for swap in swaps]
+
+
 def one_by_one(swaps: list[Swap], order: list[str], timeout: int) -> list[Outcome]:
-    """Change one service after the other until one fails."""
+    """Change one service after the other until one fails; those that go are the first."""
     outcomes: list[Outcome] = []
-    for swap in sorted(swaps, key=lambda swap: order.index(swap.name) if swap.name in order else -1):
+    place = {name: number for number, name in enumerate(order)}
+    for swap in sorted(swaps, key=lambda swap: (swap.action != "remove", place.get(swap.name, -1))):
         swap.deadline = time.monotonic() + timeout
         outcomes.append(swap.run())
         if outcomes[-1]["error"]:
@@ -128,22 +146,8 @@ def one_by_one(swaps: list[Swap], order: list[str], timeout: int) -> list[Outcom
     return outcomes
 
 
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "services": {"type": "dict", "required": True},
-            "staging_dir": {"type": "path", "required": True},
-            "timeout": {"type": "int", "default": 120},
-            "rolling": {"type": "bool", "default": False},
-            "order": {"type": "list", "elements": "str", "default": []},
-            "proof_timeout": {"type": "int", "default": 60},
-            "check_timeout": {"type": "int", "default": 60},
-            "preview": {"type": "list", "elements": "dict", "default": []},
-            "plan": {"type": "list", "elements": "dict", "default": []},
-            "archive": {"type": "path"},
-        },
-    )
+def change(module: AnsibleModule) -> None:
+    """Check the configurations, change the services, and tell Ansible."""
     decisions, staging_dir = module.params["services"], module.params["staging_dir"]
     engine = Engine(timeout=120)
     staged = [s for s in module.params["plan"] if s["name"] in decisions and s["state"] == "present"]
@@ -169,8 +173,7 @@ def main() -> None:
     if module.params["rolling"]:
         outcomes = one_by_one(swaps, module.params["order"], module.params["timeout"])
     else:
-        with ThreadPoolExecutor(max_workers=max(1, len(swaps))) as pool:
-            outcomes = list(pool.map(Swap.run, swaps))
+        outcomes = side_by_side(swaps)
     shutil.rmtree(staging_dir, ignore_errors=True)
     failed = [outcome for outcome in outcomes if outcome["error"]]
     if failed:
@@ -185,6 +188,36 @@ def main() -> None:
     # "wait" only waited: a service that was still starting is no change.
     changed = any(outcome["action"] != "wait" or outcome["seconds_away"] for outcome in outcomes)
     module.exit_json(changed=changed, outcomes=outcomes, checked=checked, msg="\n".join(map(sentence, outcomes)))
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "services": {"type": "dict", "required": True},
+            "staging_dir": {"type": "path", "required": True},
+            "timeout": {"type": "int", "default": 120},
+            "rolling": {"type": "bool", "default": False},
+            "order": {"type": "list", "elements": "str", "default": []},
+            "proof_timeout": {"type": "int", "default": 60},
+            "check_timeout": {"type": "int", "default": 60},
+            "preview": {"type": "list", "elements": "dict", "default": []},
+            "plan": {"type": "list", "elements": "dict", "default": []},
+            "archive": {"type": "path"},
+        },
+    )
+    directory = os.path.dirname(module.params["staging_dir"])
+    tree.make_directory(directory, 0, 0, 0o755)
+    try:
+        # Not waited for: what was compared would not be true any more.
+        with host_lock.held(directory, seconds=0) as lock:
+            try:
+                change(module)
+            finally:
+                # A refusal leaves nothing; whoever waits for the lock finds that it is gone and makes another.
+                os.unlink(lock)
+    except host_lock.LockError as error:
+        module.fail_json(msg=f"No service was touched: {error}", outcomes=[], checked=[])
 
 
 if __name__ == "__main__":

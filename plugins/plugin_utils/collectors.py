@@ -12,6 +12,8 @@ from . import log_sources as sources_
 
 Options = dict[str, t.Any]
 
+# A container that is gone before it was seen is not read: they are looked for often.
+DOCKER_REFRESH = "1s"
 DOCKER_SOCKET = "unix:///run/docker-proxy/docker.sock"
 # A file that is copied and truncated loses what was not read yet: files are looked at often.
 FILE_WATCH = {"min_poll_frequency": "25ms", "max_poll_frequency": "25ms"}
@@ -63,7 +65,7 @@ def promtail(sources: list[sources_.Source], options: Options) -> list[Options]:
                 for path in sources_.paths(source)
             ]
         elif kind == "containers":
-            config["docker_sd_configs"] = [{"host": DOCKER_SOCKET, "refresh_interval": "5s"}]
+            config["docker_sd_configs"] = [{"host": DOCKER_SOCKET, "refresh_interval": DOCKER_REFRESH}]
             config["relabel_configs"] = relabel_containers(source, sources, options)
         else:
             config["journal"] = {"path": journal_path(source), "max_age": "12h", "labels": {"job": source["name"]}}
@@ -76,9 +78,9 @@ def promtail(sources: list[sources_.Source], options: Options) -> list[Options]:
 def alloy(sources: list[sources_.Source], options: Options) -> str:
     """Return Alloy's configuration: every source, then where the lines go."""
     parts = []
+    names = component_names(sources)
     for source in sources:
-        label = re.sub(r"\W", "_", source["name"])
-        label = f"_{label}" if label[0].isdigit() else label
+        label = names[source["name"]]
         parts += {"path": _alloy_files, "containers": _alloy_containers, "journal": _alloy_journal}[
             sources_.kind(source)
         ](label, source, sources, options)
@@ -109,6 +111,18 @@ def alloy(sources: list[sources_.Source], options: Options) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def component_names(sources: list[sources_.Source]) -> dict[str, str]:
+    """Return what each source's components are called: letters, numbers and _, and no two alike."""
+    found: dict[str, str] = {}
+    for source in sources:
+        label = re.sub(r"\W", "_", source["name"])
+        label = f"_{label}" if label[0].isdigit() else label
+        while label in found.values():
+            label += "_"
+        found[source["name"]] = label
+    return found
+
+
 def _pipeline(source: sources_.Source, options: Options) -> list[sources_.Stage]:
     return sources_.pipeline(source, options.get("metrics", True), options.get("location", "UTC"))
 
@@ -135,7 +149,7 @@ def _alloy_containers(
     rules = [block("rule", None, rule) for rule in relabel_containers(source, sources, options)]
     targets = {"targets": Reference(f"discovery.docker.{label}.targets")}
     return [
-        block("discovery.docker", label, {"host": DOCKER_SOCKET, "refresh_interval": "5s"}),
+        block("discovery.docker", label, {"host": DOCKER_SOCKET, "refresh_interval": DOCKER_REFRESH}),
         block("discovery.relabel", label, targets, rules),
         block(
             "loki.source.docker",
@@ -186,6 +200,13 @@ def stage_block(stage: sources_.Stage) -> str:
     if name == "match":
         inner = [stage_block(one) for one in settings.get("stages", [])]
         return block(spelt, None, {key: value for key, value in settings.items() if key != "stages"}, inner)
+    if name == "drop":
+        settings = dict(settings)
+        if isinstance(settings.get("source"), list):
+            settings["source"] = ",".join(settings["source"])
+        if "longer_than" in settings:
+            # Promtail does not mind small letters.
+            settings["longer_than"] = settings["longer_than"].upper()
     return block(spelt, None, settings)
 
 
@@ -217,4 +238,7 @@ def value(content: t.Any) -> str:
         return "[" + ", ".join(value(one) for one in content) + "]"
     if isinstance(content, (bool, int, float)):
         return json.dumps(content)
+    if content is None:
+        # What has no name of its own is named as the label or field is.
+        return '""'
     return json.dumps(str(content), ensure_ascii=False)

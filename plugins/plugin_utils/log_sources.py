@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import typing as t
 
+from . import log_stages
+
 Source = dict[str, t.Any]
 Stage = dict[str, t.Any]
 
@@ -27,6 +29,8 @@ UNBOUNDED = frozenset(
         *("timestamp", "time", "ts", "duration", "latency", "pid", "thread", "size", "bytes", "token"),
     )
 )
+# And of fields that are named so, in one word or several.
+_UNBOUNDED_ENDS = re.compile(r"(?:^|_)(?:id|uuid|guid|sha|hash)$")
 # Labels that the collection gives a line itself.
 RESERVED = frozenset(("job", "host", "environment", "level", "filename", "container", "project", "branch"))
 
@@ -47,52 +51,55 @@ _KEYS = {
     "multiline": (str, dict),
     "stages": list,
 }
-_STAGES = frozenset(
-    (
-        *("json", "logfmt", "regex", "replace", "template", "timestamp", "output", "labels", "static_labels"),
-        *("labeldrop", "labelallow", "structured_metadata", "multiline", "match", "drop", "limit", "sampling"),
-        *("decolorize", "cri", "docker", "pack", "tenant"),
-    )
-)
 _NAME = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
 _LABEL = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*$")
-_TIMESTAMP_FIELDS = ("timestamp", "time", "ts", "@timestamp")
-_LEVEL_FIELDS = ("level", "severity", "lvl", "loglevel", "log_level")
+TIMESTAMP_FIELDS = ("timestamp", "time", "ts", "@timestamp")
+LEVEL_FIELDS = (
+    *("level", "severity", "lvl", "loglevel", "log_level", "levelname", "severity_text", "severityText", "@level"),
+    # As the Elastic schema spells it: one name, or a field of a field.
+    "log.level",
+)
 _WORDS = {
     "error": ("emerg", "emergency", "alert", "crit", "critical", "fatal", "panic", "severe", "error", "err"),
     "warn": ("warning", "warn"),
     "info": ("notice", "informational", "information", "info"),
     "debug": ("debug", "trace", "verbose"),
 }
-# What programs write where only one letter or number is left: syslog's 0-7, pino's 10-60, glog's and MongoDB's letters.
+# What programs write where only one letter or number is left: syslog's 0-7, pino's 10-60, glog's and MongoDB's letters;
+# and .NET's words of four letters.
 _SHORT = {
-    "error": ("0", "1", "2", "3", "50", "60", "e", "f"),
+    "error": ("0", "1", "2", "3", "50", "60", "e", "f", "fail"),
     "warn": ("4", "40", "w"),
     "info": ("5", "6", "30", "i"),
-    "debug": ("7", "10", "20", "d", "d1", "d2", "d3", "d4", "d5"),
+    "debug": ("7", "10", "20", "d", "d1", "d2", "d3", "d4", "d5", "dbug", "trce"),
 }
 _ANY_WORD = "|".join(word for words in _WORDS.values() for word in words)
+# A terminal's colour, before the word and behind it.
+_COLOUR = r"\x1b\[[\d;]*m"
+_COLOURS = rf"(?:{_COLOUR})*"
 # ERROR something, [ERROR] something
-_CAPITALS = rf"(?:^|[\s|\[(<])(?P<level>{_ANY_WORD.upper()})(?:[\s|\])>:,]|$)"
+_CAPITALS = rf"(?:^|[\s|\[(<]|{_COLOUR})(?P<level>{_ANY_WORD.upper()})(?:[\s|\])>:,]|{_COLOUR}|$)"
 # Without a field the level is looked for in the text; the later expression wins, so the surest comes last.
 _TEXT_LEVELS = (
     # error: something happened
-    rf"(?:^|[\s\]:])(?P<level>{_ANY_WORD}):(?:\s|$)",
+    rf"(?:^|[\s\]:]|{_COLOUR})(?P<level>{_ANY_WORD}){_COLOURS}:(?:\s|$)",
+    # .NET's console
+    rf"^{_COLOURS}(?P<level>fail|dbug|trce){_COLOURS}: ",
     _CAPITALS,
-    # [error] something, <error>
-    rf"(?i)[\[<](?P<level>{_ANY_WORD})[\]>]",
+    # [error] something, <error>; Apache's [core:error]
+    rf"(?i)[\[<](?:\w+:)?{_COLOURS}(?P<level>{_ANY_WORD}){_COLOURS}[\]>]",
     # glog, then MongoDB
     r"^(?P<level>[IWEF])\d{4} \d\d:\d\d:\d\d",
     r'"s":"(?P<level>[FEWID]\d?)"',
-    # level=error, "level":"error", "level":50
-    rf"(?i)(?:^|[\s,{{\"'_])(?:level|lvl|severity|loglevel)[\"']?\s*[=:]\s*[\"']?"
-    rf"(?P<level>{_ANY_WORD}|[1-6]0)(?:[\"'\s,}}]|$)",
+    # level=error, "level":"error", "level":50, "log.level":"error", levelname=error
+    rf"(?i)(?:^|[\s,{{\"'_.@]|{_COLOUR})(?:level(?:name)?|lvl|severity(?:_?text)?|loglevel)[\"']?{_COLOURS}\s*[=:]\s*"
+    rf"{_COLOURS}[\"']?(?P<level>{_ANY_WORD}|[1-6]0)(?:[\"'\s,}}]|{_COLOUR}|$)",
 )
-_TEXT_TIME = (
+TEXT_TIME = (
     r"^(?:\S+ )?(?P<timestamp>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"
     r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)(?:\s|$)"
 )
-_TIME_FORMATS = (
+TIME_FORMATS = (
     *("2006-01-02T15:04:05.999999999Z07:00", "2006-01-02T15:04:05.999999999Z0700", "2006-01-02T15:04:05.999999999"),
     *("2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", "Jan _2 15:04:05"),
 )
@@ -154,18 +161,22 @@ def _problems(source: Source) -> list[str]:
     found += _expression("expression", source.get("expression"))
     found += _field_problems(source)
     multiline = source.get("multiline")
-    first = multiline.get("firstline") if isinstance(multiline, dict) else multiline
     if multiline is not None:
-        found += _expression("multiline", first) if first else ["multiline: it has no firstline, an expression"]
+        given = multiline if isinstance(multiline, dict) else {"firstline": multiline}
+        found += log_stages.problems("multiline", given)
+    metadata = source.get("metadata", [])
+    made_of = {name: str(field) for name, field in metadata.items()} if isinstance(metadata, dict) else {}
     for stage in source.get("stages", []):
-        found += _stage_problems(stage)
+        found += [f"stages: {what}" for what in _stage_problems(stage, made_of)]
     return found
 
 
 def _field_problems(source: Source) -> list[str]:
     found = []
-    for label in (*source.get("labels", {}), *source.get("label_fields", [])):
-        found += _label_problems(label)
+    for label in source.get("labels", {}):
+        found += [f"labels: {what}" for what in _label_problems(label)]
+    for label in source.get("label_fields", []):
+        found += [f"label_fields: {what}" for what in _label_problems(label) or _unbounded(label, label)]
     metadata = source.get("metadata", [])
     for name in metadata:
         if not _LABEL.match(str(name)):
@@ -177,53 +188,69 @@ def _field_problems(source: Source) -> list[str]:
             found.append(f"levels: {word} becomes {level!r}; it is one of {', '.join(LEVELS)}")
     timestamp = source.get("timestamp")
     if isinstance(timestamp, dict) and not (
-        set(timestamp) <= {"field", "format", "location"} and "format" in timestamp
+        set(timestamp) <= {"field", "format", "location"}
+        and timestamp.get("format")
+        and all(isinstance(value, str) for value in timestamp.values())
     ):
         found.append("timestamp: it is a field's name, or has field, format and location")
+    if source.get("format") == "json":
+        fields = metadata.values() if isinstance(metadata, dict) else metadata
+        named = {"metadata": fields, "timestamp": [time_field(source)], "level": [source.get("level")]}
+        for key, names in {**named, "label_fields": source.get("label_fields", [])}.items():
+            said = [log_stages.jmespath(_quoted(str(name))) for name in names if name]
+            found += [f"{key}: {what}" for what in said if what]
     return found
 
 
 def _label_problems(label: t.Any) -> list[str]:
     if not _LABEL.match(str(label)) or str(label).startswith("__"):
-        return [f"labels: {label!r} is no name of a label; letters, numbers and _"]
+        return [f"{label!r} is no name of a label; letters, numbers and _"]
     if str(label).lower() in UNBOUNDED:
-        return [f"labels: {label} has no bounded set of values, each would be a stream of its own; make it metadata"]
+        return [f"{label} has no bounded set of values, each would be a stream of its own; make it metadata"]
     if label in RESERVED:
-        return [f"labels: {label} is given by the collection; choose another name"]
+        return [f"{label} is given by the collection; choose another name"]
     return []
+
+
+def _unbounded(label: str, field: str) -> list[str]:
+    """What a label is made of: orderId and order_id say by their names that there is no end of them."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", field).lower()
+    if words not in UNBOUNDED and not _UNBOUNDED_ENDS.search(words):
+        return []
+    which = field if field == label else f"{label} is made of {field}, which"
+    return [f"{which} has no bounded set of values, each would be a stream of its own; make it metadata"]
 
 
 def _expression(what: str, text: t.Any) -> list[str]:
     """Go's expressions, as far as Python's can tell; the collector's own check follows."""
-    if not isinstance(text, str):
-        return []
-    if re.search(r"\(\?<?[=!]", text):
-        return [f"{what}: {text!r} looks ahead or behind, which these expressions (RE2) cannot"]
-    try:
-        re.compile(re.sub(r"\\z|\\[pP]\{?\w+\}?|\[\[:\w+:\]\]|\(\?[imsU]+(-[imsU]+)?\)", "", text))
-    except re.error as error:
-        return [f"{what}: {text!r} is no expression: {error}"]
-    return []
+    said = log_stages.expression(text) if isinstance(text, str) else ""
+    return [f"{what}: {said}"] if said else []
 
 
-def _stage_problems(stage: t.Any) -> list[str]:
+def _stage_problems(stage: t.Any, made_of: dict[str, str]) -> list[str]:
+    """What is wrong with a stage.
+
+    :param made_of: the fields that names of former stages stand for; this one's are added.
+    """
     if not isinstance(stage, dict) or len(stage) != 1:
-        return [f"stages: {stage!r} is broken; a stage is one name with its settings, like {{drop: {{…}}}}"]
+        return [f"{stage!r} is broken; a stage is one name with its settings, like {{drop: {{…}}}}"]
     ((name, settings),) = stage.items()
-    if name not in _STAGES:
-        return [f"stages: {name} is not known; there are {', '.join(sorted(_STAGES))}"]
-    if not isinstance(settings, list if name in ("labeldrop", "labelallow") else dict):
-        return [f"stages: the settings of {name}, {settings!r}, are broken"]
-    found = []
+    found = log_stages.problems(name, settings)
+    if found:
+        return found
+    if name in ("json", "logfmt"):
+        fields = settings["expressions" if name == "json" else "mapping"]
+        # Of an expression, its last word.
+        made_of.update({one: (re.findall(r"\w+", field or one) or [one])[-1] for one, field in fields.items()})
     if name in ("labels", "static_labels"):
-        for label in settings:
-            found += [text for text in _label_problems(label) if label != "level" or name != "labels"]
-    for key in ("expression", "firstline"):
-        if name != "json" and key in settings:
-            found += _expression(f"stages: {name}", settings[key])
-    if name == "match":
-        for inner in settings.get("stages", []):
-            found += _stage_problems(inner)
+        for label, value in settings.items():
+            what = [] if label == "level" and name == "labels" else _label_problems(label)
+            if name == "labels" and not what:
+                field = str(value or label)
+                what = _unbounded(label, field) or _unbounded(label, made_of.get(field, ""))
+            found += [f"{name}: {one}" for one in what]
+    for inner in settings.get("stages", []) if name == "match" else ():
+        found += [f"{name}: {what}" for what in _stage_problems(inner, made_of)]
     return found
 
 
@@ -281,7 +308,7 @@ def pipeline(source: Source, metrics: bool = True, location: str = "UTC") -> lis
     if multiline:
         given = multiline if isinstance(multiline, dict) else {"firstline": multiline}
         stages.append({"multiline": {"max_wait_time": "3s", "max_lines": 128, **given}})
-    stages += _level_of_text(source)
+    stages += [{"regex": {"expression": expression}} for expression in level_expressions(source)]
     stages += _fields(source, form)
     stages += _time(source, form, location)
     stages.append({"template": {"source": "level", "template": level_template(source.get("levels", {}))}})
@@ -297,6 +324,10 @@ def pipeline(source: Source, metrics: bool = True, location: str = "UTC") -> lis
     if metadata:
         stages.append({"structured_metadata": {name: name for name in metadata}})
     stages += source.get("stages", [])
+    if any(map(_finds_level, source.get("stages", []))):
+        # What the user's own stages have found stands above what was found before them, in any spelling.
+        stages.append({"template": {"source": "level", "template": level_template(source.get("levels", {}))}})
+        stages.append({"labels": {"level": "level"}})
     if metrics:
         stages.append({"metrics": {"log_lines_total": METRIC}})
     return stages
@@ -312,6 +343,21 @@ METRIC = {
 }
 
 
+def _finds_level(stage: Stage) -> bool:
+    """Whether a stage puts something under the name level."""
+    ((name, settings),) = stage.items()
+    if name in ("regex", "replace"):
+        return bool(re.search(r"\(\?P?<level>", settings["expression"]))
+    if name == "match":
+        return any(map(_finds_level, settings.get("stages", [])))
+    found = (
+        {"json": settings.get("expressions", {}), "logfmt": settings.get("mapping", {})}
+        if name in ("json", "logfmt")
+        else {}
+    )
+    return "level" in found.get(name, {}) or (name == "template" and settings["source"] == "level")
+
+
 def _fields(source: Source, form: str) -> list[Stage]:
     if form == "regex":
         return [{"regex": {"expression": source["expression"]}}, _chosen("level", [source.get("level", "level")])]
@@ -320,12 +366,14 @@ def _fields(source: Source, form: str) -> list[Stage]:
     metadata = source.get("metadata", [])
     names = metadata if isinstance(metadata, dict) else {name: name for name in metadata}
     names = {**{name: name for name in source.get("label_fields", [])}, **names}
-    level = [source["level"]] if source.get("level") else list(_LEVEL_FIELDS)
-    time = [_time_field(source)] if _time_field(source) else list(_TIMESTAMP_FIELDS)
+    level = [source["level"]] if source.get("level") else list(LEVEL_FIELDS)
+    nested = "" if source.get("level") else " || log.level"
+    time = [time_field(source)] if time_field(source) else list(TIMESTAMP_FIELDS)
     if form == "json":
         # A name of its own: what the text showed stays where the field is missing.
         expressions = {name: _quoted(field) for name, field in names.items()}
-        expressions["level_field"] = " || ".join(map(_quoted, level))
+        chosen = [f'"{name}"' for name in level] if nested else [_quoted(source["level"])]
+        expressions["level_field"] = " || ".join(chosen) + nested
         expressions["timestamp"] = " || ".join(map(_quoted, time))
         return [{"json": {"expressions": expressions}}, _chosen("level", ["level_field"])]
     mapping = {**names, **{f"level_{n}": field for n, field in enumerate(level)}}
@@ -348,7 +396,8 @@ def _chosen(target: str, candidates: list[str]) -> Stage:
     return {"template": {"source": target, "template": text + "{{ else }}{{ .Value }}{{ end }}"}}
 
 
-def _time_field(source: Source) -> str:
+def time_field(source: Source) -> str:
+    """Return the field that a source names for its time, C("") for the usual ones."""
     timestamp = source.get("timestamp", "")
     return str(timestamp.get("field", "")) if isinstance(timestamp, dict) else timestamp
 
@@ -361,10 +410,10 @@ def _time(source: Source, form: str, location: str) -> list[Stage]:
     stages: list[Stage] = []
     field = "timestamp"
     if form == "text":
-        stages.append({"regex": {"expression": _TEXT_TIME}})
+        stages.append({"regex": {"expression": TEXT_TIME}})
     elif form == "regex":
-        field = _time_field(source) or "timestamp"
-    formats = [timestamp["format"]] if isinstance(timestamp, dict) else list(_TIME_FORMATS)
+        field = time_field(source) or "timestamp"
+    formats = [timestamp["format"]] if isinstance(timestamp, dict) else list(TIME_FORMATS)
     settings: dict[str, t.Any] = {"source": field, "format": formats[0]}
     if formats[1:]:
         settings["fallback_formats"] = formats[1:]
@@ -377,24 +426,31 @@ def _time(source: Source, form: str, location: str) -> list[Stage]:
     return stages
 
 
-def _level_of_text(source: Source) -> list[Stage]:
-    own = "|".join(re.escape(str(word)) for word in source.get("levels", {}))
-    extra = [rf"(?:^|[\s|\[(<])(?P<level>{own})(?:[\s|\])>:,]|$)"] if own else []
+def level_expressions(source: Source) -> list[str]:
+    """Return the expressions that find a level in a line's text; a later one that matches wins."""
     if kind(source) == "journal":
         # The priority is the level, which relabelling has put there.
         return []
+    own = "|".join(re.escape(str(word)) for word in source.get("levels", {}))
+    extra = [rf"(?:^|[\s|\[(<]|{_COLOUR})(?P<level>{own})(?:[\s|\])>:,]|{_COLOUR}|$)"] if own else []
     # Records say their level in a field. Only what is none, like a stack trace among them, is looked at so.
     known = _TEXT_LEVELS if source.get("format", "text") == "text" else (_CAPITALS,)
-    return [{"regex": {"expression": expression}} for expression in (*known, *extra)]
+    return [*known, *extra]
 
 
-def level_template(levels: dict[str, str]) -> str:
-    """Return the template that brings every spelling of a level to one of four, and drops what is none."""
+def level_words(levels: dict[str, str]) -> dict[str, list[str]]:
+    """Return the spellings of each of the four levels, in small letters; own words before the known ones."""
     words: dict[str, list[str]] = {level: [*_WORDS[level], *_SHORT[level]] for level in LEVELS}
     own = {str(word).lower(): level for word, level in levels.items()}
     for level in LEVELS:
         words[level] = [word for word in words[level] if word not in own]
         words[level] += [word for word, its in own.items() if its == level]
+    return words
+
+
+def level_template(levels: dict[str, str]) -> str:
+    """Return the template that brings every spelling of a level to one of four, and drops what is none."""
+    words = level_words(levels)
     text = "{{ $level := ToLower .Value }}"
     for number, level in enumerate(LEVELS):
         listed = " ".join(f'"{word}"' for word in words[level])

@@ -15,6 +15,10 @@ die() {
 
 has() { command -v "$1" >/dev/null; }
 
+# Of the journal, which Promtail reads.
+# shellcheck disable=SC2317
+has_headers() { [[ -e /usr/include/systemd/sd-journal.h ]]; }
+
 # shellcheck disable=SC2317
 answers() { docker info >/dev/null 2>&1; }
 
@@ -22,8 +26,8 @@ systemd_runs() { [[ -d /run/systemd/system ]]; }
 
 missing_packages() { # of Debian; the last two make the test images
   has dockerd || answers || echo docker.io iptables
-  has debootstrap || echo debootstrap
   has mmdebstrap || echo mmdebstrap
+  has_headers || echo libsystemd-dev
 }
 
 install() {

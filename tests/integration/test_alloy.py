@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 import pytest
 import yaml
-from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import collectors
+from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import collectors, log_sources, log_stages
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SOURCE = CHECKOUT / "tests/logs/alloy-syntax"
@@ -42,7 +42,43 @@ STAGES = {
     "drop": {"source", "separator", "expression", "value", "older_than", "longer_than", "drop_counter_reason"},
     "match": {"selector", "pipeline_name", "action", "drop_counter_reason"},
     "metrics": set[str](),
+    "replace": {"expression", "source", "replace"},
+    "output": {"source"},
+    "limit": {"rate", "burst", "drop", "by_label_name", "max_distinct_labels"},
+    "sampling": {"rate", "drop_counter_reason"},
+    "decolorize": set[str](),
+    "docker": set[str](),
+    "cri": {"max_partial_lines", "max_partial_line_size", "max_partial_line_size_truncate"},
+    "pack": {"labels", "ingest_timestamp"},
+    "tenant": {"label", "source", "value"},
 }
+# One of every stage that a user may add, in Promtail's idioms: a label without a field, small letters, lists.
+EVERY_STAGE = [
+    {"decolorize": {}},
+    {"cri": {"max_partial_lines": 50, "max_partial_line_size": 4096, "max_partial_line_size_truncate": True}},
+    {"docker": {}},
+    {"json": {"expressions": {"tier": None, "zone": "meta.zone"}, "drop_malformed": True}},
+    {"logfmt": {"mapping": {"shop": None, "word": "w"}, "source": "zone"}},
+    {"regex": {"expression": r"(?P<first>\S+) \"(?P<second>❌)\"", "source": "word"}},
+    {"replace": {"expression": r"password=(\S+)", "replace": '{{ .Value | Hash "salt" }}'}},
+    {"template": {"source": "third", "template": "{{ .first }}-{{ .Entry }}"}},
+    {"timestamp": {"source": "at", "format": "Unix", "fallback_formats": ["UnixMs"], "action_on_failure": "skip"}},
+    {"labels": {"tier": None, "zone": "", "shop": "shop"}},
+    {"static_labels": {"region": "eu"}},
+    {"structured_metadata": {"first": None, "second": "third"}},
+    {"drop": {"source": ["first", "second"], "separator": ";", "value": "a;b", "drop_counter_reason": "both"}},
+    {"drop": {"source": "first", "expression": "debug", "older_than": "24h", "longer_than": "8kb"}},
+    {"limit": {"rate": 10, "burst": 20, "drop": True, "by_label_name": "tier", "max_distinct_labels": 5}},
+    {"sampling": {"rate": 0.25, "drop_counter_reason": "sampled"}},
+    {"multiline": {"firstline": r"^\S", "max_wait_time": "1s", "max_lines": 10}},
+    {"match": {"selector": '{job="every"} |= "x"', "action": "drop", "drop_counter_reason": "x"}},
+    {"match": {"selector": '{job="every"}', "pipeline_name": "p", "stages": [{"labels": {"tier": None}}]}},
+    {"labelallow": ["job", "tier", "level"]},
+    {"labeldrop": ["zone"]},
+    {"pack": {"labels": ["tier"], "ingest_timestamp": False}},
+    {"tenant": {"value": "team"}},
+    {"output": {"source": "third"}},
+]
 COUNTER = {"name", "description", "source", "prefix", "max_idle_duration", "value", "match_all", "action"}
 COMPONENTS = {
     "local.file_match": {"path_targets", "sync_period"},
@@ -101,6 +137,9 @@ def sources() -> list[dict[str, t.Any]]:
         },
         {"name": "d", "containers": "shop-.*", "format": "json", "label_fields": ["component"]},
         {"name": "9-journal", "journal": True},
+        {"name": "a-b", "path": "/srv/ab/*.log"},
+        {"name": "a_b", "path": "/srv/a_b/*.log"},
+        {"name": "every", "path": "/srv/every/*.log", "format": "json", "stages": EVERY_STAGE},
         {"name": "volatile", "journal": "/run/log/journal", "timestamp": {"field": "t", "format": "Unix"}},
     ]
 
@@ -153,6 +192,21 @@ def test_every_reference_leads_to_a_component(blocks: list[Block]) -> None:
     assert found <= there
 
 
+def said(settings: t.Any, name: str = "") -> t.Any:
+    """Return Promtail's settings as both mean them: an empty name is that of its field, a list is one text."""
+    if isinstance(settings, list):
+        return [said(one) for one in settings]
+    if not isinstance(settings, dict):
+        return "" if settings is None else settings
+    found = {key: said(one, key) for key, one in settings.items()}
+    if name == "drop":
+        if isinstance(found.get("source"), list):
+            found["source"] = ",".join(found["source"])
+        if "longer_than" in found:
+            found["longer_than"] = found["longer_than"].upper()
+    return found
+
+
 def stage(block: Block) -> dict[str, t.Any]:
     """Return a stage as Promtail spells it."""
     name = block["name"].removeprefix("stage.")
@@ -161,7 +215,8 @@ def stage(block: Block) -> dict[str, t.Any]:
     if name in ("labels", "static_labels", "structured_metadata", "labeldrop", "labelallow"):
         return {name: settings["values"]}
     if name == "match":
-        return {name: {**settings, "stages": [stage(one) for one in block["blocks"]]}}
+        inner = [stage(one) for one in block["blocks"]]
+        return {name: {**settings, **({"stages": inner} if inner else {})}}
     if name == "metrics":
         metrics = {}
         for one in block["blocks"]:
@@ -174,9 +229,8 @@ def stage(block: Block) -> dict[str, t.Any]:
     return {name: settings}
 
 
-def meaning(blocks: list[Block], source: dict[str, t.Any]) -> dict[str, t.Any]:
+def meaning(blocks: list[Block], source: dict[str, t.Any], label: str) -> dict[str, t.Any]:
     """Return what Alloy does with a source, as a scrape configuration of Promtail."""
-    label = re.sub(r"^(\d)", r"_\1", source["name"].replace("-", "_"))
     stages = [stage(one) for one in of(blocks, "loki.process")[label]["blocks"]]
     config: dict[str, t.Any] = {"job_name": source["name"]}
     files = of(blocks, "local.file_match")
@@ -198,16 +252,47 @@ def meaning(blocks: list[Block], source: dict[str, t.Any]) -> dict[str, t.Any]:
     return config
 
 
-def test_alloy_is_told_what_promtail_is_told(blocks: list[Block], sources: list[dict[str, t.Any]]) -> None:
+def test_alloy_is_told_what_promtail_is_told(
+    blocks: list[Block], sources: list[dict[str, t.Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
     expected = collectors.promtail(sources, OPTIONS)
+    names = collectors.component_names(sources)
+    assert len(set(names.values())) == len(sources)
+    rows = ["| source | reads | Promtail: stages, labels | Alloy: stages, labels | the same |", "| --- " * 5 + "|"]
+    differ = []
     for source, promtail in zip(sources, expected, strict=True):
-        assert meaning(blocks, source) == promtail
-    assert len(expected) == 11
+        alloy = meaning(blocks, source, names[source["name"]])
+        same = alloy == said(promtail)
+        differ += [] if same else [(alloy, said(promtail))]
+        reads = next(key for key in ("path", "containers", "journal") if source.get(key))
+        columns = [f"{len(one['pipeline_stages'])}, {len(labels_of(one))}" for one in (promtail, alloy)]
+        rows.append(f"| {source['name']} | {reads} | {columns[0]} | {columns[1]} | {'yes' if same else 'NO'} |")
+    with capsys.disabled():
+        print("\n" + "\n".join(rows))
+    assert not differ
+    assert len(expected) == 14
+
+
+def labels_of(config: dict[str, t.Any]) -> set[str]:
+    """Return the labels that a scrape configuration gives its lines."""
+    found = {"job"}
+    for rule in config.get("relabel_configs", []):
+        found |= {rule["target_label"]} if "target_label" in rule else set()
+    for one in config["pipeline_stages"]:
+        found |= set(one.get("labels", {})) | set(one.get("static_labels", {}))
+        found -= set(one.get("labeldrop", []))
+    return found
+
+
+def test_every_stage_that_a_source_may_have_is_compared() -> None:
+    """A stage that the check of sources lets through is spelt for Alloy, too."""
+    assert {name for one in EVERY_STAGE for name in one} == log_stages.STAGES
+    assert log_sources.problems([{"name": "every", "path": "/srv/every/*.log", "stages": EVERY_STAGE}]) == []
 
 
 def test_read_positions_are_taken_over_without_labels_before_the_reader(blocks: list[Block]) -> None:
     readers = of(blocks, "loki.source.file")
-    assert len(readers) == 7
+    assert len(readers) == 10
     for label, reader in readers.items():
         assert reader["attributes"]["legacy_positions_file"] == "/former/promtail/positions.yaml"
         targets = of(blocks, "local.file_match")[label]["attributes"]["path_targets"]

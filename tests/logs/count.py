@@ -45,7 +45,9 @@ def main(job: str, first: int, last: int, since: float, until: float) -> None:
     found = numbers(job, since, until)
     lost = [number for number in range(first, last + 1) if not found[number]]
     doubled = sum(found[number] - 1 for number in range(first, last + 1) if found[number] > 1)
-    print(json.dumps({"written": last - first + 1, "lost": len(lost), "doubled": doubled, "first_lost": lost[:3]}))
+    print(
+        json.dumps({"written": last - first + 1, "lost": len(lost), "doubled": doubled, "lost_numbers": lost[:20000]})
+    )
 
 
 if __name__ == "__main__":

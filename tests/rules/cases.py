@@ -230,7 +230,11 @@ for metric in (
         labels='severity="warning", team="infrastructure"',
     )
 
-for metric in ("promtail_dropped_entries_total", "loki_write_dropped_entries_total"):
+for metric in (
+    "promtail_dropped_entries_total",
+    "loki_write_dropped_entries_total",
+    "otelcol_exporter_send_failed_log_records_total",
+):
     series, target = f'{metric}{{job="l",instance="a:1",host="a",reason="r"}}', 'up{job="l",instance="a:1",host="a"}'
     case(
         "LogCollectorDropping",
@@ -328,6 +332,13 @@ case(
     "it did not run for one and a half times its interval",
     f"monitoring_timer_last_run_timestamp_seconds{{{TIMER}}}  0x400\nmonitoring_timer_interval_seconds{{{TIMER}}}  3600x400\n"
     f"monitoring_timer_last_result{{{TIMER}}}  1x400",
+    fires="1h35m15s",
+    silent="1h35m",
+)
+case(
+    "TimerFailed",
+    "it never ran since it was installed, and there is no result",
+    f"monitoring_timer_last_run_timestamp_seconds{{{TIMER}}}  0x400\nmonitoring_timer_interval_seconds{{{TIMER}}}  3600x400",
     fires="1h35m15s",
     silent="1h35m",
 )

@@ -96,6 +96,17 @@ def dropped(http):
     return sum(float(row.rsplit(" ", 1)[1]) for row in body if row.startswith("loki_discarded_samples_total{"))
 
 
+def test_a_container_that_lives_for_three_seconds_is_read_to_its_end(host, lines, mark):
+    image = host.check_output("docker images --format '{{.Repository}}:{{.Tag}}' | grep /simulator:").splitlines()[0]
+    program = f"import time; print('{mark} first', flush=True); time.sleep(3); print('{mark} last', flush=True)"
+    host.check_output("docker run --name %s --entrypoint python3 %s -c %s", f"short-{mark}", image, program)
+    try:
+        texts = [line for _at, line in lines(f'{{job="docker"}} |= "{mark}"', 2)]
+        assert texts == [f"{mark} first", f"{mark} last"]
+    finally:
+        host.run("docker rm -f %s", f"short-{mark}")
+
+
 def test_a_container_that_writes_5000_lines_a_second_is_kept_whole(host, http, wait_until):
     image = host.check_output("docker images --format '{{.Repository}}:{{.Tag}}' | grep /simulator:").splitlines()[0]
     program = (

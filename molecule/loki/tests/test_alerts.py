@@ -112,13 +112,45 @@ def test_a_burst_of_errors_is_told_of_its_service_and_team(push, alerts, wait_un
     assert app == ("shop", "main")
 
 
+# What one refused login leaves in auth.log: sshd's and PAM's lines of an unknown user, sudo's of a wrong password.
+SSH = (
+    "sshd[{n}]: Invalid user admin from 192.0.2.1 port {n}",
+    "sshd[{n}]: pam_unix(sshd:auth): check pass; user unknown",
+    "sshd[{n}]: pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=192.0.2.1",
+    "sshd[{n}]: Failed password for invalid user admin from 192.0.2.1 port {n} ssh2",
+    "sshd[{n}]: Connection closed by invalid user admin 192.0.2.1 port {n} [preauth]",
+)
+SUDO = (
+    "sudo: pam_unix(sudo:auth): authentication failure; logname=ops uid=1000 euid=0 tty=/dev/pts/{n} user=ops",
+    "sudo:      ops : 3 incorrect password attempts ; TTY=pts/{n} ; PWD=/home/ops ; USER=root ; COMMAND=/usr/bin/id",
+)
+KEYS = (
+    "sshd[{n}]: Failed publickey for root from 192.0.2.1 port {n} ssh2: RSA SHA256:x",
+    "sshd[{n}]: Connection closed by authenticating user root 192.0.2.1 port {n} [preauth]",
+)
+
+
 def test_failed_logins_are_told(push, alerts, wait_until):
-    line = "sshd[1]: Failed password for invalid user admin from 192.0.2.1"
-    push({"job": "varlogs"}, *(f"{line} port {number}" for number in range(11)))
-    push({"job": "varlogs", "host": "other"}, *(f"{line} port {number}" for number in range(10)))
-    wait_until(lambda: alerts("AuthenticationFailures"), what="the alert", timeout=60)
-    assert {one["labels"]["host"] for one in alerts("AuthenticationFailures")} == {"web"}
-    assert alerts("AuthenticationFailures")[0]["annotations"]["summary"] == "Failed logins on web"
+    """More than 10 logins, however many lines each of them has, and from however many sources they come."""
+
+    def log(lines, number, **labels):
+        push({"job": "varlogs", **labels}, *(line.format(n=n) for n in range(number) for line in lines))
+
+    log(SSH, 10, host="just-below")
+    log(SSH, 6, host="both")
+    log(SSH, 6, host="both", job="journal")
+    log(SSH, 11, host="ssh")
+    log(SUDO, 11, host="sudo")
+    log(KEYS, 11, host="keys", job="journal")
+
+    def told():
+        return {one["labels"]["host"] for one in alerts("AuthenticationFailures")}
+
+    wait_until(lambda: told() >= {"ssh", "sudo", "keys"}, what="the alerts", timeout=60)
+    assert told() == {"ssh", "sudo", "keys"}
+    of_ssh = next(one for one in alerts("AuthenticationFailures") if one["labels"]["host"] == "ssh")
+    assert of_ssh["annotations"]["summary"] == "Failed logins on ssh"
+    assert of_ssh["annotations"]["description"].startswith("11 refused logins")
 
 
 def test_slow_operations_in_the_log_of_mongodb_are_told(push, alerts, wait_until):

@@ -102,6 +102,12 @@ func main() {
 	go func() {
 		for received := range signals {
 			if received == syscall.SIGTERM {
+				if after := duration("PROBE_SAVE_AFTER"); after > 0 {
+					time.Sleep(after)
+					if err := os.WriteFile("/data/saved", nil, 0o640); err != nil {
+						log.Fatalf("fatal: %v", err)
+					}
+				}
 				os.Exit(0)
 			}
 			time.Sleep(duration("PROBE_SLOW_RELOAD"))

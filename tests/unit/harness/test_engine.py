@@ -12,8 +12,8 @@ DEAD = "answers() { false; }; docker() { echo 'Cannot connect'; false; };"
 ROOT = "id() { echo 0; };"
 # Comes up at the third question.
 SLOW = "n=0; answers() { ((n++ > 2)); }; docker() { echo 99.1; };"
-BARE = "has() { [[ $1 == apt-get ]]; };"
-COMPLETE = "has() { true; };"
+BARE = "has() { [[ $1 == apt-get ]]; }; has_headers() { false; };"
+COMPLETE = "has() { true; }; has_headers() { true; };"
 SYSTEMD = "systemd_runs() { true; };"
 
 
@@ -24,7 +24,7 @@ CASES = {
     "bare Debian": (
         ROOT + BARE + SLOW + "install() { echo got $*; };",
         0,
-        "got docker.io iptables debootstrap",
+        "got docker.io iptables mmdebstrap libsystemd-dev\n",
     ),
     "not started": (ROOT + COMPLETE + SLOW, 0, "starting dockerd in the background"),
     "systemd fails": (

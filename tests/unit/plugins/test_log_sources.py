@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import collectors, log_sources
+from jinja2.nativetypes import NativeEnvironment
 
 GOOD = {"name": "shop", "path": "/var/log/shop/*.log", "format": "json", "metadata": ["order"]}
 
@@ -55,7 +56,7 @@ def test_the_sources_that_are_shipped_are_taken() -> None:
         (GOOD | {"stages": [{"regex": {"expression": "("}}]}, "source shop: stages: regex: '\\(' is no expression"),
         (
             GOOD | {"stages": [{"match": {"selector": "{}", "stages": [{"labels": {"user_id": None}}]}}]},
-            "source shop: labels: user_id has no bounded set",
+            "source shop: stages: match: labels: user_id has no bounded set",
         ),
     ],
 )
@@ -63,6 +64,128 @@ def test_a_bad_source_is_refused_by_its_name(source: dict[str, t.Any], said: str
     (problem,) = log_sources.problems([source])
     assert problem.startswith("monitoring_log_sources: ")
     assert re.search(said, problem), problem
+
+
+# What Promtail would end of when it starts; `promtail -check-syntax` says nothing of it.
+BROKEN = [
+    ({"drop": {}}, "drop: it would drop nothing or everything"),
+    ({"drop": {"longr_than": "8KB"}}, "drop: longr_than is not known"),
+    ({"drop": {"longer_than": "8 kilo"}}, "drop: longer_than: '8 kilo' is no size"),
+    ({"drop": {"older_than": "1d"}}, "drop: older_than: '1d' is no duration"),
+    ({"drop": {"value": "x", "expression": "y"}}, "drop: value: it goes with source"),
+    ({"drop": {"source": ["a", 1]}}, "drop: 1 is no text"),
+    ({"timestamp": {"source": "x"}}, "timestamp: it has no format"),
+    (
+        {"timestamp": {"source": "x", "format": "Unix", "action_on_failure": "now"}},
+        "timestamp: action_on_failure: 'now'",
+    ),
+    ({"template": {"source": "x", "template": "{{ if }"}}, "template: '{{ if }' is no template: it has {{ without }}"),
+    ({"template": {"source": "x", "template": "{{ if .a }}b"}}, "template: .* is no template: if has no end"),
+    ({"template": {"source": "x", "template": "{{ end }}"}}, "template: .*ends nothing"),
+    ({"template": {"source": "x", "template": "{{ (.a }}"}}, r"template: .*{{ \(.a }} is broken"),
+    ({"json": {"expressions": {"a": "foo["}}}, r"json: 'foo\[' is no expression \(JMESPath\): its brackets"),
+    ({"json": {"expressions": {"a": "user-agent"}}}, "json: 'user-agent' is no expression .* is quoted"),
+    ({"json": {"expressions": {"a": "b ||"}}}, "json: .*something is missing beside a sign"),
+    ({"json": {}}, "json: it has no expressions"),
+    ({"logfmt": {"mapping": {"a": 1}}}, "logfmt: 1 is no text"),
+    ({"regex": {"expression": r"(?P<a>x)\1"}}, "regex: .* refers back to a group, which these expressions"),
+    ({"regex": {"expression": r"(?P<a>x)(?P=a)"}}, "regex: .* refers back to a group"),
+    ({"regex": {"expression": "(?<=x)y"}}, "regex: .* looks ahead or behind"),
+    ({"regex": {"expression": "(?>x)"}}, "regex: .* has an atomic group"),
+    ({"regex": {"expression": "x*+"}}, "regex: .* has a possessive repetition"),
+    ({"regex": {"expression": r"x\Z"}}, r"regex: .* has the escape \\Z"),
+    ({"regex": {"expression": "(?x)a"}}, r"regex: .* has the flags \(\?x\)"),
+    ({"regex": {"expression": "x{1001}"}}, "regex: .* repeats more than 1000 times"),
+    ({"replace": {"expression": "x", "replace": "{{ .Value"}}, "replace: .* is no template"),
+    ({"multiline": {"firstline": r"(a)\1"}}, "multiline: .* refers back to a group"),
+    ({"multiline": {"firstline": "a", "max_wait_time": "3"}}, "multiline: max_wait_time: '3' is no duration"),
+    ({"match": {"stages": [{"decolorize": {}}]}}, "match: it has no selector"),
+    ({"match": {"selector": "job=x", "stages": [{"decolorize": {}}]}}, "match: 'job=x' is no selector"),
+    ({"match": {"selector": "{}"}}, "match: it has stages where it keeps lines"),
+    ({"match": {"selector": '{a="b"}', "stages": [{"drop": {}}]}}, "match: drop: it would drop nothing"),
+    ({"limit": {"rate": 5}}, "limit: it has no burst"),
+    ({"limit": {"rate": 5, "burst": 0}}, "limit: rate and burst are above 0"),
+    ({"limit": {"rate": True, "burst": 5}}, "limit: rate: True is of the wrong type"),
+    ({"sampling": {"rate": 2}}, "sampling: rate: 2 is refused"),
+    ({"tenant": {"value": "a", "label": "b"}}, "tenant: it has one of"),
+    ({"output": {"source": ""}}, "output: it has no source"),
+    ({"docker": {"x": 1}}, "docker: x is not known; there are no settings"),
+    ({"pack": {"labels": []}}, "pack: it has no labels"),
+    ({"labeldrop": []}, "labeldrop: it names none"),
+    ({"labels": {"tier": 1}}, "labels: 1 is no text"),
+    ({"metrics": {"x": {"type": "Counter"}}}, "metrics is not known"),
+]
+
+
+@pytest.mark.parametrize(("stage", "said"), BROKEN)
+def test_a_broken_stage_is_refused(stage: dict[str, t.Any], said: str) -> None:
+    (problem,) = log_sources.problems([GOOD | {"stages": [stage]}])
+    assert re.search(f"source shop: stages: {said}", problem), problem
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"drop": {"source": ["a", "b"], "value": "x;y", "older_than": "1h30m", "longer_than": "8kb"}},
+        {"template": {"source": "x", "template": '{{ if eq .a "}}" }}b{{ else if .c }}{{ .d }}{{ else }}e{{- end -}}'}},
+        {"template": {"source": "x", "template": "no {action} }} at all"}},
+        {
+            "json": {
+                "expressions": {"a": None, "b": '"user-agent"', "c": "x[?level=='e'].y | [0]", "d": "f(a, &b) || c"}
+            }
+        },
+        {"regex": {"expression": r"(?i)^[[:alpha:]]+\p{L}*?(?<word>[]\w[])\Q(\E{1,1000}(?U:x+)\z|\x{1F600}|\07|\12"}},
+        {"regex": {"expression": "(?P<at>a)|(?P<at>b)"}},
+        {"match": {"selector": '{a="b}", c!~`d`} |~ "e{" != "f"', "stages": [{"decolorize": {}}]}},
+        {"match": {"selector": "{}", "action": "drop"}},
+        {"limit": {"rate": 0.5, "burst": 5, "drop": True, "by_label_name": "tier"}},
+        {"labels": {"tier": None, "zone": "region"}},
+        {"cri": {"max_partial_lines": 5}},
+    ],
+)
+def test_a_stage_that_go_takes_is_taken(stage: dict[str, t.Any]) -> None:
+    assert log_sources.problems([GOOD | {"stages": [stage]}]) == []
+
+
+@pytest.mark.parametrize("key", ["metadata", "label_fields", "timestamp", "level"])
+def test_a_broken_path_of_a_field_is_refused(key: str) -> None:
+    (problem,) = log_sources.problems([GOOD | {key: "a[" if key in ("timestamp", "level") else ["a["]}])[-1:]
+    assert "a[" in problem
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"label_fields": ["order_id"]}, "label_fields: order_id has no bounded set"),
+        ({"label_fields": ["customer_id"]}, "label_fields: customer_id has no bounded set"),
+        ({"label_fields": ["gitSha"]}, "label_fields: gitSha has no bounded set"),
+        (
+            {"stages": [{"labels": {"dep": "deployment_id"}}]},
+            "stages: labels: dep is made of deployment_id, which has no",
+        ),
+        ({"stages": [{"labels": {"dep": "orderId"}}]}, "stages: labels: dep is made of orderId, which has no"),
+        ({"stages": [{"labels": {"file_hash": None}}]}, "stages: labels: file_hash has no bounded set"),
+        ({"stages": [{"labels": {"level": "request_id"}}]}, "stages: labels: level is made of request_id"),
+        (
+            {"metadata": {"dep": "deployment_id"}, "stages": [{"labels": {"dep": None}}]},
+            "stages: labels: dep is made of deployment_id",
+        ),
+        (
+            {"stages": [{"json": {"expressions": {"a": "context.trace_id"}}}, {"labels": {"b": "a"}}]},
+            "stages: labels: b is made of trace_id",
+        ),
+    ],
+)
+def test_a_label_is_looked_at_by_what_it_is_made_of(changes: dict[str, t.Any], said: str) -> None:
+    (problem,) = log_sources.problems([GOOD | changes])
+    assert said in problem
+    assert problem.endswith("make it metadata")
+
+
+def test_names_that_only_sound_like_ids_are_labels() -> None:
+    assert log_sources.problems([GOOD | {"label_fields": ["grid", "paid", "hashed", "idle"]}]) == []
+    # One value, said by the user himself.
+    assert log_sources.problems([GOOD | {"labels": {"customer_id": "acme"}}]) == []
 
 
 @pytest.mark.parametrize("label", ["deployment_id", "commit", "port", "hostname", "request_id", "timestamp"])
@@ -140,6 +263,20 @@ def level_of(text: str) -> str | None:
         ('{"level":"warn"}', "warn"),
         ('ERROR {"level":30}', "30"),
         ("level=debug", "debug"),
+        ("\x1b[31mERROR\x1b[0m no", "ERROR"),
+        ("10:00 \x1b[1;33mwarn\x1b[39m: winston", "warn"),
+        ("[\x1b[36mINFO\x1b[0m] x", "INFO"),
+        ("\x1b[90mlevel=\x1b[0m\x1b[31merror\x1b[0m", "error"),
+        ("fail: Microsoft.AspNetCore[1]", "fail"),
+        ("\x1b[40m\x1b[32minfo\x1b[39m\x1b[22m\x1b[49m: Microsoft.Hosting[0]", "info"),
+        ("trce: x", "trce"),
+        ("it may fail: x", None),
+        ("[Wed Nov 25 13:00:00.1 2026] [core:error] [pid 1:tid 2] AH1", "error"),
+        ("[pid:12] x", None),
+        ('{"log.level":"warn","message":"x"}', "warn"),
+        ('{"@level":"debug"}', "debug"),
+        ('{"levelname": "ERROR"}', "ERROR"),
+        ("severity_text=WARN x", "WARN"),
         ("no error here", None),
         ("level=11", None),
         ("TERROR", None),
@@ -147,6 +284,43 @@ def level_of(text: str) -> str | None:
 )
 def test_a_level_is_found_in_a_text(text: str, level: str | None) -> None:
     assert level_of(text) == level
+
+
+@pytest.mark.parametrize("field", log_sources.LEVEL_FIELDS)
+@pytest.mark.parametrize("form", ["json", "logfmt"])
+def test_a_record_says_its_level_under_any_of_the_usual_names(form: str, field: str) -> None:
+    stages = log_sources.pipeline({"name": "x", "path": "/var/log/x", "format": form})
+    read = next(stage[form] for stage in stages if form in stage)
+    if form == "logfmt":
+        assert field in read["mapping"].values()
+    else:
+        assert f'"{field}"' in read["expressions"]["level_field"].split(" || ")
+        assert log_sources.log_stages.jmespath(read["expressions"]["level_field"]) == ""
+
+
+def test_a_level_may_be_a_field_of_a_field() -> None:
+    stages = log_sources.pipeline({"name": "x", "path": "/var/log/x", "format": "json"})
+    assert stages[1]["json"]["expressions"]["level_field"].endswith('"log.level" || log.level')
+
+
+@pytest.mark.parametrize(
+    ("stage", "again"),
+    [
+        ({"regex": {"expression": r"sev (?P<level>\w)"}}, True),
+        ({"json": {"expressions": {"level": "meta.grade"}}}, True),
+        ({"match": {"selector": "{}", "stages": [{"template": {"source": "level", "template": "x"}}]}}, True),
+        ({"regex": {"expression": r"(?P<grade>\w)"}}, False),
+        ({"drop": {"longer_than": "8KB"}}, False),
+    ],
+)
+def test_a_users_own_stage_may_find_the_level(stage: dict[str, t.Any], again: bool) -> None:
+    """It runs after the level was looked for; what it finds is brought to one of the four as well, and is the label."""
+    stages = log_sources.pipeline(GOOD | {"stages": [stage]}, metrics=False)
+    after = stages[stages.index(stage) + 1 :]
+    assert [next(iter(one)) for one in after] == (["template", "labels"] if again else [])
+    if again:
+        assert after[0]["template"]["template"] == log_sources.level_template({})
+        assert after[1] == {"labels": {"level": "level"}}
 
 
 def test_own_words_for_levels_win() -> None:
@@ -178,7 +352,35 @@ def test_both_collectors_are_told_the_same_stages() -> None:
         (True, "true"),
         ({"a": [1, "❌"]}, '{"a" = [1, "❌"]}'),
         (collectors.Reference("x.y"), "x.y"),
+        ({"tier": None}, '{"tier" = ""}'),
     ],
 )
 def test_a_value_is_written_as_alloy_reads_it(content: t.Any, text: str) -> None:
     assert collectors.value(content) == text
+
+
+def test_no_two_sources_share_the_name_of_their_components() -> None:
+    names = ["a-b", "a_b", "a_b_", "a-b_", "9"]
+    found = collectors.component_names([{"name": name} for name in names])
+    assert found == {"a-b": "a_b", "a_b": "a_b_", "a_b_": "a_b__", "a-b_": "a_b___", "9": "_9"}
+
+
+@pytest.mark.parametrize("role", ["promtail", "alloy"])
+def test_the_journals_own_group_reads_it(role: str) -> None:
+    """Under /run/log/journal on a host that keeps none."""
+    roles = Path(__file__).parents[3] / "roles"
+    template = yaml.safe_load((roles / role / "vars/main.yml").read_text())[f"__{role}_journals"]
+    environment = NativeEnvironment()
+    environment.filters["regex_replace"] = lambda value, found, instead: re.sub(found, instead, value)
+    sources = [
+        {"journal": True},
+        {"journal": "/run/log/journal"},
+        {"journal": True},
+        {"journal": False},
+        {"path": "/x"},
+    ]
+    found = environment.from_string(template).render({f"__{role}_sources": sources})
+    assert list(found) == ["/var/log/journal", "/run/log/journal"]
+    assert (
+        f"__{role}_journals | map('regex_replace', '^', 'path:')" in (roles / role / "tasks/describe.yml").read_text()
+    )
