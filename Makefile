@@ -39,8 +39,8 @@ restore-test: images ## a stack backed up, wiped, restored on it and on another 
 	@$(RUN) molecule test -s backup
 	@$(RUN) python tests/benchmarks/restore.py
 
-bench: images ## the benchmarks of docs/performance.md
-	@$(RUN) python tests/benchmarks/run.py
+bench: images ## the benchmarks of docs/performance.md; BENCH="--hosts 1" only some (--help tells)
+	@$(RUN) python tests/benchmarks/run.py $(BENCH)
 
 images: setup engine ## the test images, those that are missing
 	@$(RUN) python tests/images/build.py build

@@ -7,10 +7,14 @@ import json
 import sys
 import typing as t
 
+import yaml
+
 from . import applications, deployment, infrastructure, logs, mongodb, monitoring, project, slo
 from .kit import CHECKOUT, LANGUAGES, Board, in_language, limits
 
 FOLDER = CHECKOUT / "roles/grafana/files/dashboards"
+# Read by the rules: the numbers of the panels that alerts link to depend on the panels before them.
+PANELS = "../../../prometheus/vars/panels.yml"
 ALL: dict[str, t.Callable[[], Board]] = {
     module.UID: module.make
     for module in (deployment, infrastructure, applications, slo, logs, mongodb, monitoring, project)
@@ -22,16 +26,27 @@ def text(content: t.Any) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
+def panels(content: t.Any) -> dict[str, int]:
+    """Return the numbers of a dashboard's panels by their titles."""
+    return {one["title"]: one["id"] for one in content["panels"] if one["type"] != "row"}
+
+
 def generated() -> dict[str, str]:
     """Return every generated file by its path below FOLDER."""
-    files, found = {}, {}
+    files, found, numbers = {}, {}, {}
     for uid, make in ALL.items():
         for language in LANGUAGES:
             content = in_language(language, make)
             files[f"{language}/{uid}.json"] = text(content)
             # The places do not depend on the language.
             found[uid] = limits(content)
+            if language == LANGUAGES[0]:
+                numbers[uid] = panels(content)
     files["limits.json"] = text(found)
+    shown = yaml.safe_dump({"__prometheus_panels": numbers}, sort_keys=False, allow_unicode=True, width=110)
+    files[PANELS] = (
+        f"---\n# Made by python -m dashboards: the numbers of the panels by their titles, for links in alerts.\n{shown}"
+    )
     return files
 
 
@@ -42,6 +57,7 @@ def main(arguments: list[str]) -> int:
     check = parser.parse_args(arguments).check
     files = generated()
     there = {str(path.relative_to(FOLDER)): path for path in FOLDER.rglob("*.json")}
+    there |= {PANELS: FOLDER / PANELS} if (FOLDER / PANELS).exists() else {}
     wrong = sorted(
         name for name in files.keys() | there.keys() if name not in there or files.get(name) != there[name].read_text()
     )

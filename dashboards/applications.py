@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from . import limits
-from .deployment import APP, apps_table
+from .deployment import APP, HOST, apps_table
 from .kit import (
-    APPS,
     BLUE,
     Board,
+    Column,
     app,
+    apps_down,
+    apps_wanted,
     branch,
+    column,
     curves,
     falling,
     host,
     lines,
     log_lines,
     log_rate,
+    most,
     now,
     number,
     over_time,
     project,
     rising,
+    rows,
     say,
     states,
     to_dashboard,
@@ -31,6 +36,8 @@ from .kit import (
 UID = "applications-main"
 REQUESTS = f'http_requests_total{{job="app-metrics", {APP}}}'
 BUCKETS = f'http_request_duration_seconds_bucket{{job="app-metrics", {APP}}}'
+# Log lines of the chosen apps' containers.
+CONTAINERS = f'job="docker", {HOST}, container=~"($app)-deploy", project=~"$project", branch=~"$branch"'
 NO_REQUESTS = ("no app exposes http_requests_total", "aucune app n'expose http_requests_total")
 
 
@@ -54,6 +61,7 @@ def make() -> Board:
     resources(board)
     board.row(say("All chosen applications", "Toutes les applications choisies"))
     board.add(apps_table(), 24, 10)
+    board.add(_public_names(), 24, 7, number=101)
     _logs(board)
     return board
 
@@ -69,24 +77,27 @@ def app_links() -> list[object]:
 def summary(board: Board) -> None:
     """Add the numbers at the top."""
     board.row(say("At a glance", "En un coup d'œil"))
-    health = f'probe_success{{job="app-health", {APP}}}'
     none = say(*NO_REQUESTS)
     panels: tuple[tuple[str, str, str, str, list[tuple[str, float | None]], str], ...] = (
         (
             say("Apps", "Apps"),
             say("Apps that the Port Manager has given a port.", "Apps à qui le Port Manager a donné un port."),
-            f"count({APPS}{{{APP}}}) or vector(0)",
+            apps_wanted(APP),
             "none",
             BLUE,
-            "",
+            say("no discovery runs", "pas de découverte"),
         ),
         (
             say("Down", "En panne"),
-            say("Apps whose /health does not answer 200 now.", "Apps dont /health ne répond pas 200 maintenant."),
-            f"count({health} == 0) or vector(0)",
+            say(
+                "Apps whose /health does not answer 200 now, and those that nobody asks, as AppDown counts them.",
+                "Apps dont /health ne répond pas 200 maintenant, et celles que personne n'interroge, comme AppDown "
+                "les compte.",
+            ),
+            apps_down(APP),
             "none",
             rising(1),
-            "",
+            say("no app is probed", "aucune app n'est sondée"),
         ),
         (
             say("Uptime, 30 days", "Disponibilité, 30 jours"),
@@ -139,12 +150,12 @@ def requests(board: Board) -> None:
     """Add requests, errors and response times."""
     board.row(say("HTTP requests", "Requêtes HTTP"))
     none = say(*NO_REQUESTS)
-    ten = say("the ten with the most", "les dix premières")
+    ten = say("the ten with the most at the end of the range", "les dix premières à la fin de la plage")
     board.add(
         curves(
             say("Requests by app (10 busiest)", "Requêtes par app (10 premières)"),
             say(f"Requests a second; {ten}.", f"Requêtes par seconde ; {ten}."),
-            over_time(f"topk(10, app:http_requests:rate5m{{{APP}}})", "{{app}}"),
+            over_time(most(10, f"app:http_requests:rate5m{{{APP}}}"), "{{app}}"),
             unit="reqps",
             no_value=none,
             links=app_links(),
@@ -170,7 +181,7 @@ def requests(board: Board) -> None:
             curves(
                 title,
                 f"{what}; {ten}.",
-                over_time(f"topk(10, {series}{{{APP}}})", "{{app}}"),
+                over_time(most(10, f"{series}{{{APP}}}"), "{{app}}"),
                 unit="reqps",
                 no_value=say(f"no {status}xx answer, or no metrics", f"aucune réponse {status}xx, ou pas de métriques"),
                 links=app_links(),
@@ -185,7 +196,7 @@ def requests(board: Board) -> None:
                 "Share of 5xx answers; the line is where AppHighErrorRate warns.",
                 "Part des réponses 5xx ; la ligne est le seuil de AppHighErrorRate.",
             ),
-            over_time(f"topk(10, app:http_errors:ratio5m{{{APP}}})", "{{app}}"),
+            over_time(most(10, f"app:http_errors:ratio5m{{{APP}}}"), "{{app}}"),
             unit="percentunit",
             steps=rising(limits.APP_ERRORS),
             no_value=none,
@@ -217,7 +228,7 @@ def requests(board: Board) -> None:
         curves(
             say("p95 by app (10 slowest)", "p95 par app (10 plus lentes)"),
             say("95 % of an app's requests are faster.", "95 % des requêtes d'une app sont plus rapides."),
-            over_time(f"topk(10, app:http_request_duration_seconds:p95_5m{{{APP}}})", "{{app}}"),
+            over_time(most(10, f"app:http_request_duration_seconds:p95_5m{{{APP}}}"), "{{app}}"),
             unit="s",
             no_value=say("no app exposes response times", "aucune app n'expose ses temps de réponse"),
             links=app_links(),
@@ -252,7 +263,7 @@ def health(board: Board) -> None:
         curves(
             say("Answer time of /health (10 slowest)", "Temps de réponse de /health (10 plus lents)"),
             say("How long /health takes, as the probe sees it.", "Le temps de /health, vu par la sonde."),
-            over_time(f"topk(10, app:health_duration_seconds:avg5m{{{APP}}})", "{{app}}"),
+            over_time(most(10, f"app:health_duration_seconds:avg5m{{{APP}}}"), "{{app}}"),
             unit="s",
             no_value=say("no app is probed", "aucune app n'est sondée"),
             links=app_links(),
@@ -270,7 +281,7 @@ def resources(board: Board) -> None:
         curves(
             say("Processor by app (10 busiest)", "Processeur par app (10 premières)"),
             say("Cores that the app's container uses.", "Cœurs qu'utilise le conteneur de l'app."),
-            over_time(f"topk(10, app:cpu_cores:rate5m{{{APP}}})", "{{app}}"),
+            over_time(most(10, f"app:cpu_cores:rate5m{{{APP}}}"), "{{app}}"),
             unit="none",
             decimals=3,
             no_value=none,
@@ -286,7 +297,7 @@ def resources(board: Board) -> None:
                 "Memory that the app's container cannot give back.",
                 "Mémoire que le conteneur de l'app ne peut rendre.",
             ),
-            over_time(f"topk(10, app:memory_working_set_bytes:max5m{{{APP}}})", "{{app}}"),
+            over_time(most(10, f"app:memory_working_set_bytes:max5m{{{APP}}}"), "{{app}}"),
             unit="bytes",
             no_value=none,
             links=app_links(),
@@ -301,7 +312,7 @@ def resources(board: Board) -> None:
                 "How often the engine restarted the container; the objective is fewer than 2.",
                 "Combien de fois le moteur a redémarré le conteneur ; l'objectif est moins de 2.",
             ),
-            over_time(f'topk(10, max by (host, app) (container:restarts:increase1d{{app!="", {APP}}}))', "{{app}}"),
+            over_time(most(10, f'max by (host, app) (container:restarts:increase1d{{app!="", {APP}}})'), "{{app}}"),
             unit="none",
             steps=rising(limits.RESTARTS_A_DAY),
             no_value=say("nothing counts restarts", "personne ne compte les redémarrages"),
@@ -312,17 +323,48 @@ def resources(board: Board) -> None:
     )
 
 
+def _public_names() -> object:
+    """Return the table of what is reached from outside."""
+    by = "host, project, branch, app, hostname"
+    return rows(
+        say("Public names and certificates", "Noms publics et certificats"),
+        say(
+            "Whether an app answers under its public name, and how many days its certificate is still good; red from "
+            "where CertificateExpiry warns. Empty where nothing asks public names.",
+            "Si une app répond sous son nom public, et pour combien de jours son certificat est encore bon ; rouge au "
+            "seuil de CertificateExpiry. Vide si personne n'interroge les noms publics.",
+        ),
+        column(f'min by ({by}) (probe_success{{job="app-public", {APP}}})'),
+        column(f"(min by ({by}) (probe_ssl_earliest_cert_expiry{{{APP}}}) - time()) / 86400"),
+        columns=[
+            Column("hostname", say("Name", "Nom")),
+            Column("app", "Application"),
+            Column("host", say("Host", "Serveur")),
+            Column("Value #A", say("Reached", "Joignable"), mappings=up_down()),
+            Column(
+                "Value #B",
+                say("Certificate", "Certificat"),
+                unit="d",
+                steps=falling(limits.CERTIFICATE_DAYS),
+                decimals=0,
+            ),
+        ],
+        sort=say("Certificate", "Certificat"),
+        no_value=say("no public name is asked", "aucun nom public n'est interrogé"),
+    )
+
+
 def _logs(board: Board) -> None:
     board.row("Logs")
-    stream = '{job="docker", container=~".+-deploy", project=~"$project", branch=~"$branch", level="error"}'
     board.add(
         curves(
             say("Lines by app", "Lignes par app"),
-            say("Log lines of the apps' containers.", "Lignes de log des conteneurs des apps."),
+            say(
+                "Log lines of the apps' containers, of each moment's ten with the most.",
+                "Lignes de log des conteneurs des apps, à chaque instant des dix premiers.",
+            ),
             log_rate(
-                '{job="docker", container=~".+-deploy", project=~"$project", branch=~"$branch"}'.join(
-                    ("topk(10, sum by (container) (count_over_time(", " [$__interval])))")
-                ),
+                f"topk(10, sum by (container) (count_over_time({{{CONTAINERS}}} [$__interval])))",
                 "{{container}}",
             ),
             unit="none",
@@ -341,7 +383,7 @@ def _logs(board: Board) -> None:
                 "The newest lines of the chosen apps' containers that speak of an error.",
                 "Les dernières lignes des conteneurs choisis qui parlent d'une erreur.",
             ),
-            log_lines(stream, 100),
+            log_lines(f'{{{CONTAINERS}, level="error"}}', 100),
             no_value=say("no line speaks of an error", "aucune ligne ne parle d'erreur"),
         ),
         16,

@@ -9,15 +9,19 @@ from .kit import (
     Board,
     Column,
     app,
+    apps_down,
+    apps_wanted,
     branch,
     column,
     curves,
     falling,
+    firing,
     host,
     lines,
     log_lines,
     log_rate,
     mapped,
+    most,
     now,
     number,
     over_time,
@@ -33,7 +37,7 @@ from .kit import (
 UID = "deployment-main"
 HOST = 'host=~"$host"'
 APP = f'{HOST}, project=~"$project", branch=~"$branch", app=~"$app"'
-STACK = "prometheus|alertmanager|loki|grafana|node|cadvisor|promtail|alloy|blackbox|mongodb|app-discovery"
+STACK = "prometheus|alertmanager|loki|grafana|node|cadvisor|promtail|alloy|otelcol|blackbox|mongodb|app-discovery"
 PLATFORM = "port-manager|deployment-api|tunnel-manager"
 # Rare events are counted in windows that are long beside a scrape: a shorter one is stretched to whole numbers wrongly.
 EVENTS = "5m"
@@ -139,11 +143,6 @@ def alerts_table() -> object:
     )
 
 
-def firing(severity: str) -> str:
-    """Return how many alerts of a severity fire."""
-    return f'count(ALERTS{{alertstate="firing", severity="{severity}", host=~"$host|"}}) or vector(0)'
-
-
 def make() -> Board:
     """Return the dashboard."""
     board = Board(
@@ -175,13 +174,19 @@ def _services(board: Board) -> None:
                 "Whether each service of the platform answers its health check, and MongoDB its exporter.",
                 "Si chaque service de la plateforme répond à son contrôle de santé, et MongoDB à son exporteur.",
             ),
-            now(f'max by (service) (probe_success{{job="health", {HOST}}})', "{{service}}"),
-            now(f"max(mongodb_up{{{HOST}}})", "mongodb"),
+            # Of several hosts the worst counts; and what cannot be asked is not well either.
+            now(
+                f'min by (service) (probe_success{{job="health", {HOST}}} or 0 * up{{job="health", {HOST}}})',
+                "{{service}}",
+            ),
+            now(f'min(mongodb_up{{{HOST}}} or on (host) 0 * up{{job="mongodb", {HOST}}})', "mongodb"),
             unit="none",
             mappings=up_down(),
             background=True,
             no_value=say("nothing probes the platform", "personne ne sonde la plateforme"),
             links=[to_logs(say("Its log lines", "Ses lignes de log"), '{job="${__field.labels.service}"}')],
+            # It writes no log of its own that is collected under its name.
+            own_links={"mongodb": [to_dashboard("MongoDB", "mongodb-main")]},
         ),
         12,
         5,
@@ -216,7 +221,7 @@ def _services(board: Board) -> None:
                     f"Alerts of severity {severity} that fire now.",
                     f"Alertes de sévérité {severity} en cours.",
                 ),
-                now(firing(severity), severity),
+                now(firing(f'severity="{severity}"'), severity),
                 unit="none",
                 steps=[("green", None), (color, 1)],
             ),
@@ -435,26 +440,28 @@ def _apps(board: Board) -> None:
         (
             say("Expected", "Attendues"),
             say("Apps that the Port Manager has given a port.", "Apps à qui le Port Manager a donné un port."),
-            f"count({APPS}{{{APP}}}) or vector(0)",
+            apps_wanted(APP),
             BLUE,
         ),
         (
             say("Answering", "Qui répondent"),
             say("Apps whose /health answers 200.", "Apps dont /health répond 200."),
-            f"sum({running}) or vector(0)",
+            f"sum({running})",
             BLUE,
         ),
         (
             say("Down", "En panne"),
             say(
-                "Apps that should answer on their port and do not.",
-                "Apps qui devraient répondre sur leur port et ne le font pas.",
+                "Apps that should answer on their port and do not, and those that nobody asks, as AppDown counts them.",
+                "Apps qui devraient répondre sur leur port et ne le font pas, et celles que personne n'interroge, "
+                "comme AppDown les compte.",
             ),
-            f"count({running} == 0) or vector(0)",
+            apps_down(APP),
             [("green", None), ("red", 1)],
         ),
     ):
-        board.add(number(title, description, now(expr), unit="none", steps=steps), 2, 8)
+        none = say("no app is probed", "aucune app n'est sondée")
+        board.add(number(title, description, now(expr), unit="none", steps=steps, no_value=none), 2, 8)
     board.add(apps_table(), 18, 8)
 
 
@@ -482,7 +489,7 @@ def _errors(board: Board) -> None:
                 "The ten slowest apps: 95 % of their requests are faster.",
                 "Les dix apps les plus lentes : 95 % de leurs requêtes sont plus rapides.",
             ),
-            over_time(f"topk(10, app:http_request_duration_seconds:p95_5m{{{APP}}})", "{{app}}"),
+            over_time(most(10, f"app:http_request_duration_seconds:p95_5m{{{APP}}}"), "{{app}}"),
             unit="s",
             no_value=say("no app exposes response times", "aucune app n'expose ses temps de réponse"),
             links=[to_dashboard(say("Its metrics", "Ses métriques"), "applications-main", app="${__field.labels.app}")],
@@ -497,7 +504,7 @@ def _errors(board: Board) -> None:
                 "The ten apps with the highest share of 5xx answers; the line is where AppHighErrorRate warns.",
                 "Les dix apps avec la plus grande part de réponses 5xx ; la ligne est le seuil de AppHighErrorRate.",
             ),
-            over_time(f"topk(10, app:http_errors:ratio5m{{{APP}}})", "{{app}}"),
+            over_time(most(10, f"app:http_errors:ratio5m{{{APP}}}"), "{{app}}"),
             unit="percentunit",
             steps=rising(limits.APP_ERRORS),
             no_value=say("no app exposes requests", "aucune app n'expose ses requêtes"),
@@ -535,7 +542,7 @@ def _errors(board: Board) -> None:
                 "Lignes de log des services de la plateforme qui parlent d'une erreur.",
             ),
             log_rate(
-                f'sum by (job) (count_over_time({{job=~"{PLATFORM}", level="error"}}[$__interval]))',
+                f'sum by (job) (count_over_time({{job=~"{PLATFORM}", {HOST}, level="error"}}[$__interval]))',
                 "{{job}}",
             ),
             unit="none",
@@ -559,7 +566,7 @@ def _errors(board: Board) -> None:
                 "The newest lines with an error; a deployment's id leads to all of its lines.",
                 "Les dernières lignes d'erreur ; l'identifiant d'un déploiement mène à toutes ses lignes.",
             ),
-            log_lines(f'{{job=~"{PLATFORM}", level="error"}}', 50),
+            log_lines(f'{{job=~"{PLATFORM}", {HOST}, level="error"}}', 50),
             no_value=say("no error line", "aucune ligne d'erreur"),
         ),
         8,

@@ -11,6 +11,7 @@ from .kit import (
     column,
     curves,
     host,
+    most,
     now,
     number,
     over_time,
@@ -203,7 +204,7 @@ def _memory(board: Board) -> None:
     used, cached, free = say("used", "utilisée"), "cache", say("free", "libre")
     board.add(
         curves(
-            say("Memory", "Mémoire"),
+            say("Memory by use", "Mémoire par usage"),
             say(
                 "Used is what programs hold and cannot be taken from them; the cache gives way.",
                 "Utilisée : ce que tiennent les programmes, sans reprise possible ; le cache cède sa place.",
@@ -220,7 +221,7 @@ def _memory(board: Board) -> None:
             unit="bytes",
             stacked=True,
         ),
-        8,
+        6,
         8,
     )
     board.add(
@@ -235,7 +236,7 @@ def _memory(board: Board) -> None:
             at_most=1,
             steps=rising(limits.MEMORY, limits.MEMORY_CRITICAL),
         ),
-        8,
+        6,
         8,
     )
     board.add(
@@ -253,8 +254,26 @@ def _memory(board: Board) -> None:
             unit="bytes",
             no_value=say("no host has swap", "aucun serveur n'a de swap"),
         ),
+        6,
         8,
+    )
+    board.add(
+        curves(
+            say("Killed for lack of memory", "Tués faute de mémoire"),
+            say(
+                "Programs that the kernel ended because memory ran out, of a container's limit or of the host; any one "
+                "is an alert (OOMKill).",
+                "Programmes arrêtés par le noyau faute de mémoire, celle d'un conteneur ou du serveur ; un seul suffit "
+                "à alerter (OOMKill).",
+            ),
+            over_time(f"sum by (host) (increase(node_vmstat_oom_kill{{{HOST}}}[$__rate_interval]))", "{{host}}"),
+            unit="none",
+            bars=True,
+            no_value=say("node_exporter does not tell", "node_exporter ne le dit pas"),
+        ),
+        6,
         8,
+        number=101,
     )
 
 
@@ -391,7 +410,7 @@ def _containers(board: Board) -> None:
             say("Processor of containers (15 busiest)", "Processeur des conteneurs (15 premiers)"),
             say("Cores that a container uses.", "Cœurs qu'un conteneur utilise."),
             over_time(
-                f"topk(15, container:cpu_cores:rate5m{{{HOST}}})",
+                most(15, f"container:cpu_cores:rate5m{{{HOST}}}", "host, name"),
                 "{{name}}",
             ),
             unit="none",
@@ -409,7 +428,7 @@ def _containers(board: Board) -> None:
                 "Memory that a container cannot give back: what its limit is held against.",
                 "Mémoire qu'un conteneur ne peut rendre : ce que sa limite compte.",
             ),
-            over_time(f"topk(15, container:memory_working_set_bytes:max5m{{{HOST}}})", "{{name}}"),
+            over_time(most(15, f"container:memory_working_set_bytes:max5m{{{HOST}}}", "host, name"), "{{name}}"),
             unit="bytes",
             no_value=none,
             links=[logs],
@@ -427,7 +446,8 @@ def _containers(board: Board) -> None:
                 "Ce qu'utilise chaque conteneur, sa part de sa limite de mémoire et ses redémarrages en un jour "
                 "(l'objectif est moins de 2).",
             ),
-            column(f"sum by ({by}) (rate(container_cpu_usage_seconds_total{{{CONTAINER}}}[$__rate_interval]))"),
+            # Not a rate of the last minute: of a calm container cAdvisor has no two samples in it.
+            column(f"sum by ({by}) (container:cpu_cores:rate5m{{{HOST}}})"),
             column(f"sum by ({by}) (container_memory_working_set_bytes{{{CONTAINER}}})"),
             column(
                 f"sum by ({by}) (container_memory_working_set_bytes{{{CONTAINER}}})"

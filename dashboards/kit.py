@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import json
+import re
 import typing as t
 import urllib.parse
 from collections.abc import Iterable
@@ -116,6 +117,18 @@ def now(expr: str, legend: str = "") -> prometheus.Dataquery:
     return prometheus.Dataquery().expr(expr).legend_format(legend).instant().datasource(PROMETHEUS)
 
 
+def most(number: int, expr: str, by: str = "host, app") -> str:
+    """Return the series of a curve that are the largest at the end of the range.
+
+    topk alone chooses anew at each point: where ranks change, a curve of ten would have many more, all full of holes.
+
+    >>> most(3, "sum by (app) (rate(x{a=\\"b\\"}[5m]))", "app")
+    'sum by (app) (rate(x{a="b"}[5m])) and on (app) topk(3, sum by (app) (rate(x{a="b"}[5m] @ end())))'
+    """
+    at_end = re.sub(r"{[^{}]*}(?:\[[^\]]*\])?", lambda found: f"{found.group()} @ end()", expr)
+    return f"{expr} and on ({by}) topk({number}, {at_end})"
+
+
 def column(expr: str) -> prometheus.Dataquery:
     """Return a query for a column of a table."""
     return now(expr).format(prometheus_models.PromQueryFormat.TABLE)
@@ -167,14 +180,29 @@ def link(title: str, url: str, blank: bool = False) -> dashboard.DashboardLink:
 
 
 def to_dashboard(title: str, uid: str, **variables: str) -> dashboard.DashboardLink:
-    """Return a link to another dashboard: it keeps the time range, and the variables that are not named."""
-    chosen = "".join(f"&var-{name}={value}" for name, value in variables.items())
-    kept = "" if variables else "&${__all_variables}"
-    return link(title, f"/d/{uid}?${{__url_time_range}}{kept}{chosen}")
+    """Return a link to another dashboard: it keeps the time range, and the variables that are not named.
+
+    Where some are named, which others there are is the board's to know: it adds them (`_kept`).
+    """
+    chosen = "".join(f"&var-{name}={value}" for name, value in variables.items()) or "&${__all_variables}"
+    return link(title, f"/d/{uid}?${{__url_time_range}}{chosen}")
+
+
+def _kept(value: t.Any, variables: Iterable[str]) -> t.Any:
+    """Add to each link to a dashboard the variables that it does not name: all at once would name some twice."""
+    if isinstance(value, dict):
+        return {key: _kept(inner, variables) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_kept(inner, variables) for inner in value]
+    if isinstance(value, str) and value.startswith("/d/") and "&var-" in value:
+        named = re.findall(r"&var-(\w+)=", value)
+        return value + "".join(f"&${{{name}:queryparam}}" for name in variables if name not in named)
+    return value
 
 
 def to_logs(title: str, expr: str) -> dashboard.DashboardLink:
-    """Return a link to the lines behind a value: Explore on Loki, in the same time range."""
+    """Return a link to the lines behind a value: Explore on Loki, of the chosen hosts, in the same time range."""
+    expr = expr.replace("{", '{host=~"${host:pipe}", ', 1)
     query = {"refId": "A", "expr": expr, "queryType": "range", "datasource": {"type": "loki", "uid": "loki"}}
     pane = {"datasource": "loki", "queries": [query], "range": {"from": "${__from}", "to": "${__to}"}}
     panes = urllib.parse.quote(json.dumps({"logs": pane}, ensure_ascii=False, separators=(",", ":")), safe="${}:,[]._")
@@ -213,9 +241,13 @@ def number(
     links: Iterable[dashboard.DashboardLink] = (),
     reduce: str = "lastNotNull",
     background: bool = False,
+    own_links: dict[str, list[dashboard.DashboardLink]] | None = None,
 ) -> Panel:
-    """Return one or several big numbers."""
+    """Return one or several big numbers; those named in `own_links` have these instead of the panel's."""
     panel = _common(stat.Panel(), title, description, queries, unit, no_value, links)
+    for name, instead in (own_links or {}).items():
+        built = [made.build() for made in instead]
+        panel.override_by_name(name, [models.DynamicConfigValue(id_val="links", value=built)])
     panel.thresholds(_steps(steps or NEUTRAL)).graph_mode(common_models.BigValueGraphMode.NONE)
     panel.color_mode(
         common_models.BigValueColorMode.BACKGROUND if background else common_models.BigValueColorMode.VALUE
@@ -439,9 +471,31 @@ def chosen(
 APPS = "app_discovery_app_info"
 
 
+def apps_wanted(selector: str) -> str:
+    """Return how many apps the Port Manager has given a port; nothing where no discovery says so."""
+    return f'count({APPS}{{{selector}}}) or 0 * count(app_discovery_apps{{host=~"$host"}})'
+
+
+def apps_down(selector: str) -> str:
+    """Return how many apps are down, as AppDown has it: unprobed ones are as bad. Where none is probed, nothing."""
+    probes = f'probe_success{{job="app-health", {selector}}}'
+    return (
+        f"count(min by (host, project, branch, app) ({probes}) == 0"
+        f" or group by (host, project, branch, app) ({APPS}{{{selector}}}) unless on (host, app) {probes}"
+        f' and on (host) up{{job="blackbox", host=~"$host"}} == 1)'
+        f" or 0 * count({probes})"
+    )
+
+
+def firing(selector: str) -> str:
+    """Return how many alerts fire, of the chosen hosts and of none; nothing where there is no such host."""
+    return f'count(ALERTS{{alertstate="firing", {selector}, host=~"$host|"}}) or 0 * count(up{{host=~"$host"}})'
+
+
 def host(of: str = "up") -> dashboard.QueryVariable:
     """Return the variable for the host."""
-    return chosen("host", say("Host", "Serveur"), f"label_values({of}, host)", anything=".+")
+    # Not `.+` for All: in a link's address a plus is a space.
+    return chosen("host", say("Host", "Serveur"), f"label_values({of}, host)")
 
 
 def project(multi: bool = True) -> dashboard.QueryVariable:
@@ -485,7 +539,7 @@ class _Target:
 
 
 def _deployments() -> dashboard.AnnotationQuery:
-    expr = '{job="deployment-api"} |~ "✅|❌" | json'
+    expr = '{job="deployment-api", host=~"$host"} |~ "✅|❌" | json'
     content = {"expr": expr, "refId": "deployments", "queryType": "range", "maxLines": 200}
     return (
         dashboard.AnnotationQuery()
@@ -534,6 +588,7 @@ class Board:
 
     def __init__(self, uid: str, title: str, description: str, *variables: t.Any, since: str = "now-6h") -> None:
         self.uid = uid
+        self.variables = [variable.build().name for variable in variables]
         self.builder = (
             dashboard.Dashboard(title)
             .uid(uid)
@@ -568,12 +623,16 @@ class Board:
         self._y += 1
         return self
 
-    def add(self, panel: Panel, width: int, height: int) -> Board:
-        """Put a panel at the next free place."""
+    def add(self, panel: Panel, width: int, height: int, number: int = 0) -> Board:
+        """Put a panel at the next free place.
+
+        :param number: the id of a panel that came between others later, from 101 on: ids stay, for links lead to them.
+        """
         if self._x + width > COLUMNS:
             self._wrap()
-        self._id += 1
-        panel.id(self._id).grid_pos(models.GridPos(h=height, w=width, x=self._x, y=self._y))
+        if not number:
+            self._id += 1
+        panel.id(number or self._id).grid_pos(models.GridPos(h=height, w=width, x=self._x, y=self._y))
         self.builder.with_panel(panel)
         self._x += width
         self._high = max(self._high, height)
@@ -585,7 +644,7 @@ class Board:
 
     def build(self) -> dict[str, t.Any]:
         """Return the dashboard as Grafana reads it, limits still being Limit."""
-        return t.cast("dict[str, t.Any]", _plain(self.builder.build()))
+        return t.cast("dict[str, t.Any]", _kept(_plain(self.builder.build()), self.variables))
 
 
 # What the SDK writes unasked: `placement` would move links and annotations out of sight, the rest is another kind of

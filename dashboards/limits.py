@@ -18,6 +18,7 @@ DISK_CRITICAL = limit("prometheus_alert_disk_free_critical_percent", -0.01, 1)
 INODES = limit("prometheus_alert_inodes_free_percent", -0.01, 1)
 CLOCK_SECONDS = limit("prometheus_alert_clock_skew_seconds")
 MONGODB_SECONDS = limit("prometheus_alert_mongodb_latency_seconds")
+CERTIFICATE_DAYS = limit("prometheus_alert_tls_left_days")
 BACKUP_SECONDS = limit("prometheus_alert_backup_age_seconds")
 
 # Objectives of the mission without an alert.
@@ -29,3 +30,4 @@ RESPONSE_SECONDS = 900
 FALSE_POSITIVES = 0.05
 COVERAGE = 1
 METRICS_RETENTION_SECONDS = 30 * 86400
+LOGS_RETENTION_DAYS = 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .deployment import PLATFORM
 from .kit import (
     BLUE,
     LOKI,
@@ -23,9 +24,10 @@ from .kit import (
 )
 
 UID = "logs-main"
-STREAMS = '{job=~"$job"}'
+HOST = 'host=~"$host"'
+STREAMS = f'{{job=~"$job", {HOST}}}'
 # Every line that says how bad it is has been given this label.
-ERRORS = '{job=~"$job", level="error"}'
+ERRORS = f'{{job=~"$job", {HOST}, level="error"}}'
 
 
 def make() -> Board:
@@ -38,7 +40,7 @@ def make() -> Board:
             "Volume et erreurs de chaque source, et toutes les lignes d'un déploiement par son identifiant.",
         ),
         host(),
-        chosen("job", "Job", "label_values(job)", LOKI, anything=".+"),
+        chosen("job", "Job", 'label_values({host=~"$host", job=~".+"}, job)', LOKI, anything=".+"),
         text(
             "deployment_id",
             say("Deployment id", "Identifiant de déploiement"),
@@ -124,9 +126,7 @@ def _search(board: Board) -> None:
                 "Every line of the deployment, of all services; without an id, of all deployments.",
                 "Toutes les lignes du déploiement, de tous les services ; sans identifiant, de tous.",
             ),
-            log_lines(
-                '{job=~"deployment-api|port-manager|tunnel-manager"} |= "$deployment_id" |~ `deploy-[0-9]+`', 500
-            ),
+            log_lines(f'{{job=~"{PLATFORM}", {HOST}}} |= "$deployment_id" |~ `deploy-[0-9]+`', 500),
             no_value=say("no line has this id in the range", "aucune ligne n'a cet identifiant dans la plage"),
         ),
         12,
@@ -154,15 +154,43 @@ def _search(board: Board) -> None:
     )
 
 
+def lost() -> object:
+    """Return what was logged and did not arrive; the dashboard of the stack has it too, for the alerts lead there."""
+    return curves(
+        say("Lost on the way", "Perdu en chemin"),
+        say(
+            "Lines that Loki refused, and entries that the collector dropped: none should be.",
+            "Lignes que Loki a refusées, et entrées que le collecteur a jetées : il ne devrait pas y en avoir.",
+        ),
+        over_time(
+            f"sum by (reason) (rate(loki_discarded_samples_total{{{HOST}}}[$__rate_interval]))",
+            say("refused: {{reason}}", "refusées : {{reason}}"),
+        ),
+        over_time(
+            f"sum by (host) (rate(promtail_dropped_entries_total{{{HOST}}}[$__rate_interval]))",
+            say("dropped on {{host}}", "jetées sur {{host}}"),
+        ),
+        over_time(
+            f"sum by (host) (rate(loki_write_dropped_entries_total{{{HOST}}}[$__rate_interval]))",
+            say("dropped on {{host}}", "jetées sur {{host}}"),
+        ),
+        over_time(
+            f"sum by (host) (rate(otelcol_exporter_send_failed_log_records_total{{{HOST}}}[$__rate_interval]))",
+            say("dropped on {{host}}", "jetées sur {{host}}"),
+        ),
+        unit="cps",
+        no_value=say("nothing was lost", "rien n'a été perdu"),
+    )
+
+
 def _collection(board: Board) -> None:
     board.row(say("Collection", "Collecte"))
-    hosts = 'host=~"$host"'
     board.add(
         curves(
             say("Received by Loki", "Reçu par Loki"),
             say("Bytes of log lines that Loki takes in.", "Octets de lignes de log que Loki reçoit."),
             over_time(
-                f"sum by (host) (rate(loki_distributor_bytes_received_total{{{hosts}}}[$__rate_interval]))", "{{host}}"
+                f"sum by (host) (rate(loki_distributor_bytes_received_total{{{HOST}}}[$__rate_interval]))", "{{host}}"
             ),
             unit="Bps",
             no_value=say("Loki gives no metrics", "Loki ne donne pas de métriques"),
@@ -170,31 +198,7 @@ def _collection(board: Board) -> None:
         8,
         8,
     )
-    board.add(
-        curves(
-            say("Lost on the way", "Perdu en chemin"),
-            say(
-                "Lines that Loki refused, and entries that the collector dropped: none should be.",
-                "Lignes que Loki a refusées, et entrées que le collecteur a jetées : il ne devrait pas y en avoir.",
-            ),
-            over_time(
-                f"sum by (reason) (rate(loki_discarded_samples_total{{{hosts}}}[$__rate_interval]))",
-                say("refused: {{reason}}", "refusées : {{reason}}"),
-            ),
-            over_time(
-                f"sum by (host) (rate(promtail_dropped_entries_total{{{hosts}}}[$__rate_interval]))",
-                say("dropped on {{host}}", "jetées sur {{host}}"),
-            ),
-            over_time(
-                f"sum by (host) (rate(loki_write_dropped_entries_total{{{hosts}}}[$__rate_interval]))",
-                say("dropped on {{host}}", "jetées sur {{host}}"),
-            ),
-            unit="cps",
-            no_value=say("nothing was lost", "rien n'a été perdu"),
-        ),
-        8,
-        8,
-    )
+    board.add(lost(), 8, 8)
     board.add(
         curves(
             say("Streams", "Flux"),
@@ -202,7 +206,7 @@ def _collection(board: Board) -> None:
                 "Streams that Loki keeps open; many mean a label with too many values.",
                 "Flux que Loki tient ouverts ; beaucoup signifie un label aux valeurs trop nombreuses.",
             ),
-            over_time(f"sum by (host) (loki_ingester_memory_streams{{{hosts}}})", "{{host}}"),
+            over_time(f"sum by (host) (loki_ingester_memory_streams{{{HOST}}})", "{{host}}"),
             unit="short",
             no_value=say("Loki gives no metrics", "Loki ne donne pas de métriques"),
         ),

@@ -26,7 +26,7 @@ def make() -> Board:
         number(
             "MongoDB",
             say("Whether the exporter reaches the database.", "Si l'exporteur atteint la base."),
-            now(f"max by (host) (mongodb_up{{{HOST}}})", "{{host}}"),
+            now(f"min by (host) (mongodb_up{{{HOST}}})", "{{host}}"),
             unit="none",
             mappings=up_down(),
             background=True,
@@ -42,7 +42,7 @@ def make() -> Board:
                 "Whether Prometheus reaches the exporter: says nothing about the database.",
                 "Si Prometheus atteint l'exporteur : ne dit rien de la base.",
             ),
-            now(f'max by (host) (up{{job="mongodb", {HOST}}})', "{{host}}"),
+            now(f'min by (host) (up{{job="mongodb", {HOST}}})', "{{host}}"),
             unit="none",
             mappings=up_down(),
             background=True,
@@ -66,7 +66,7 @@ def make() -> Board:
         states(
             say("Reached over time", "Atteinte dans le temps"),
             say("When the database answered its exporter.", "Quand la base a répondu à son exporteur."),
-            over_time(f"max by (host) (mongodb_up{{{HOST}}})", "{{host}}"),
+            over_time(f"min by (host) (mongodb_up{{{HOST}}})", "{{host}}"),
             mappings=up_down(),
             no_value=say("no exporter answers", "aucun exporteur ne répond"),
         ),

@@ -13,6 +13,7 @@ from .kit import (
     host,
     lines,
     log_lines,
+    most,
     now,
     number,
     over_time,
@@ -20,6 +21,7 @@ from .kit import (
     say,
     to_logs,
 )
+from .logs import lost
 
 UID = "monitoring-main"
 HOST = 'host=~"$host"'
@@ -53,7 +55,7 @@ def _summary(board: Board) -> None:
         (
             say("Targets down", "Cibles en panne"),
             say("Targets that Prometheus cannot scrape now.", "Cibles que Prometheus ne peut lire maintenant."),
-            f"count(up{{{HOST}}} == 0) or vector(0)",
+            f"count(up{{{HOST}}} == 0) or 0 * count(up{{{HOST}}})",
             "none",
             rising(1),
             none,
@@ -130,6 +132,7 @@ def _summary(board: Board) -> None:
 
 def _prometheus(board: Board) -> None:
     board.row("Prometheus")
+    slowest = most(10, f"max by (rule_group) (prometheus_rule_group_last_duration_seconds{{{HOST}}})", "rule_group")
     board.add(
         bars(
             say("Samples by job", "Échantillons par job"),
@@ -169,7 +172,7 @@ def _prometheus(board: Board) -> None:
                 "Le temps de la cible la plus lente de chaque job ; une lecture plus longue que l'intervalle est "
                 "perdue.",
             ),
-            over_time(f"topk(10, max by (job) (scrape_duration_seconds{{{HOST}}}))", "{{job}}"),
+            over_time(most(10, f"max by (job) (scrape_duration_seconds{{{HOST}}})", "job"), "{{job}}"),
             unit="s",
         ),
         6,
@@ -183,8 +186,7 @@ def _prometheus(board: Board) -> None:
                 "Durée de la dernière évaluation d'un groupe, et nombre d'évaluations en échec.",
             ),
             over_time(
-                f"label_replace(topk(10, max by (rule_group) (prometheus_rule_group_last_duration_seconds{{{HOST}}})), "
-                '"rule_group", "$1", "rule_group", ".*;(.*)")',
+                f'label_replace({slowest}, "rule_group", "$1", "rule_group", ".*;(.*)")',
                 "{{rule_group}}",
             ),
             unit="s",
@@ -319,7 +321,7 @@ def _logs(board: Board) -> None:
             unit="cps",
             no_value=say("Loki gives no metrics", "Loki ne donne pas de métriques"),
         ),
-        6,
+        5,
         8,
     )
     board.add(
@@ -327,14 +329,18 @@ def _logs(board: Board) -> None:
             say("Time of Loki's answers", "Temps de réponse de Loki"),
             say("95 % of Loki's answers were faster, by route.", "95 % des réponses de Loki, par route."),
             over_time(
-                "topk(8, histogram_quantile(0.95, sum by (le, route) "
-                f"(rate(loki_request_duration_seconds_bucket{{{HOST}}}{RATE}))))",
+                most(
+                    8,
+                    "histogram_quantile(0.95, sum by (le, route) "
+                    f"(rate(loki_request_duration_seconds_bucket{{{HOST}}}{RATE})))",
+                    "route",
+                ),
                 "{{route}}",
             ),
             unit="s",
             no_value=say("nobody asks Loki", "personne n'interroge Loki"),
         ),
-        6,
+        5,
         8,
     )
     board.add(
@@ -343,12 +349,14 @@ def _logs(board: Board) -> None:
             say("Log files that are followed on each host.", "Fichiers de log suivis sur chaque serveur."),
             over_time(f"sum by (host) (promtail_files_active_total{{{HOST}}})", "{{host}}"),
             over_time(f"sum by (host) (loki_source_file_files_active_total{{{HOST}}})", "{{host}}"),
+            over_time(f"sum by (host) (otelcol_fileconsumer_open_files{{{HOST}}})", "{{host}}"),
             unit="none",
             no_value=say("no collector answers", "aucun collecteur ne répond"),
         ),
-        6,
+        5,
         8,
     )
+    board.add(lost(), 5, 8, number=101)
     board.add(
         curves(
             say("Requests to Grafana", "Requêtes à Grafana"),
@@ -360,7 +368,7 @@ def _logs(board: Board) -> None:
             unit="reqps",
             no_value=say("nobody asks Grafana", "personne n'interroge Grafana"),
         ),
-        6,
+        4,
         8,
     )
 
@@ -394,6 +402,7 @@ def _resources(board: Board) -> None:
 
 
 def _operations(board: Board) -> None:
+    timers = f"monitoring_timer_last_result{{{HOST}}}"
     board.row(say("Backups, timers and changes", "Sauvegardes, minuteries et changements"))
     board.add(
         number(
@@ -417,9 +426,10 @@ def _operations(board: Board) -> None:
                 "Timers (backup, cleanup, health check) whose last run failed.",
                 "Minuteries (sauvegarde, nettoyage, contrôle) dont la dernière exécution a échoué.",
             ),
-            now(f"count(monitoring_timer_last_result{{{HOST}}} == 0) or vector(0)"),
+            now(f"count({timers} == 0) or 0 * count({timers})"),
             unit="none",
             steps=rising(1),
+            no_value=say("no timer has run yet", "aucune minuterie n'a encore tourné"),
         ),
         4,
         8,
@@ -431,7 +441,7 @@ def _operations(board: Board) -> None:
                 "The audit trail: each run that changed something here, and what.",
                 "La piste d'audit : chaque exécution qui a changé quelque chose ici, et quoi.",
             ),
-            log_lines('{job="audit"}', 100),
+            log_lines(f'{{job="audit", {HOST}}}', 100),
             no_value=say("no change in the range", "aucun changement dans la plage"),
         ),
         16,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .applications import health, requests, resources, summary
-from .deployment import apps_table
+from .applications import CONTAINERS, health, requests, resources, summary
+from .deployment import HOST, apps_table
 from .kit import Board, app, branch, host, lines, log_lines, project, say
 
 UID = "project-main"
@@ -37,7 +37,8 @@ def make() -> Board:
                 "What the Deployment API says about the project's branches.",
                 "Ce que l'API de déploiement dit des branches du projet.",
             ),
-            log_lines('{job="deployment-api"} |~ `\\b($project)/`', 100),
+            # A word's end would be enough inside of a name: my-shop/main is another project than shop/main.
+            log_lines(f'{{job="deployment-api", {HOST}}} |~ `(^|[^\\w.-])($project)/`', 100),
             no_value=say("no deployment in the range", "aucun déploiement dans la plage"),
         ),
         12,
@@ -47,7 +48,7 @@ def make() -> Board:
         lines(
             say("Log lines of the project", "Lignes de log du projet"),
             say("The newest lines of its containers.", "Les dernières lignes de ses conteneurs."),
-            log_lines('{job="docker", container=~".+-deploy", project=~"$project", branch=~"$branch"}', 200),
+            log_lines(f"{{{CONTAINERS}}}", 200),
             no_value=say("no line in the range", "aucune ligne dans la plage"),
         ),
         12,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import limits
-from .kit import Board, Step, bars, curves, falling, host, now, number, over_time, project, rising, say
+from .kit import Board, Step, bars, curves, falling, firing, host, log_now, now, number, over_time, project, rising, say
 
 UID = "slo-main"
 HOST = 'host=~"$host"'
@@ -102,6 +102,7 @@ def _business(board: Board) -> None:
         ),
         (4, 4, 4, 4, 4),
     )
+    uptime = f'slo:error_budget_remaining:ratio{{slo="app-uptime", {APPS}}}'
     board.add(
         number(
             say("Apps below their objective", "Apps sous leur objectif"),
@@ -109,9 +110,10 @@ def _business(board: Board) -> None:
                 "Apps whose uptime over 30 days is below 99.5 %.",
                 "Apps dont la disponibilité sur 30 jours est sous 99,5 %.",
             ),
-            now(f'count(slo:error_budget_remaining:ratio{{slo="app-uptime", {APPS}}} < 0) or vector(0)'),
+            now(f"count({uptime} < 0) or 0 * count({uptime})"),
             unit="none",
             steps=rising(1),
+            no_value=say("no health check yet", "pas encore de contrôle de santé"),
         ),
         4,
         5,
@@ -183,7 +185,7 @@ def _budgets(board: Board) -> None:
     )
     board.add(
         curves(
-            say("Deployments that succeed", "Déploiements réussis"),
+            say("Deployments that succeed", "Déploiements qui réussissent"),
             say(
                 "Share of successes over an hour, a day and 30 days; gaps where nothing was deployed.",
                 "Part des succès sur une heure, un jour et 30 jours ; des trous là où rien n'a été déployé.",
@@ -338,11 +340,36 @@ def _operations(board: Board) -> None:
             (
                 say("Firing now", "En cours"),
                 say("Alerts that fire now, of every severity.", "Alertes en cours, de toute sévérité."),
-                'count(ALERTS{alertstate="firing", severity!~"none|notice"}) or vector(0)',
+                firing('severity!~"none|notice"'),
                 "none",
                 rising(1),
                 "",
             ),
         ),
-        (5, 5, 5, 5, 4),
+        (4, 4, 4, 4, 4),
     )
+    board.add(
+        number(
+            say("Logs kept (7 days)", "Logs gardés (7 jours)"),
+            say(
+                "From how many of the last seven days there are still lines, by each day's oldest hour. It "
+                "grows to 7 within a week after the installation and stays there.",
+                "De combien des sept derniers jours il reste des lignes, par l'heure la plus ancienne de chaque "
+                "jour. Croît jusqu'à 7 en une semaine après l'installation et y reste.",
+            ),
+            log_now(" + ".join(f"({_lines_of_an_hour(day)})" for day in range(1, limits.LOGS_RETENTION_DAYS + 1))),
+            unit="d",
+            decimals=0,
+            steps=[("blue", None), ("green", limits.LOGS_RETENTION_DAYS)],
+            no_value=say("Loki does not answer", "Loki ne répond pas"),
+        ),
+        4,
+        5,
+        number=101,
+    )
+
+
+def _lines_of_an_hour(day: int) -> str:
+    """Return 1 where there are lines from the last hour of so many days ago, 0 where there are none."""
+    lines = f'count_over_time({{job=~".+", {HOST}}} [1h] offset {24 * day - 1}h)'
+    return f"sum({lines}) > bool 0 or vector(0)"

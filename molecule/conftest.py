@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
 
 import pytest
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from testinfra.host import Host
 
 T = TypeVar("T")
+LOKI = "http://127.0.0.1:3100/loki/api/v1"
+# What an earlier run on the same target wrote is not asked for.
+BEGIN = time.time()
+# The environment of a second collector that reads the same files, beside the one that is tested.
+TWIN = "twin"
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,46 @@ def wait_until() -> Callable[..., Any]:
         return answer
 
     return wait
+
+
+@pytest.fixture(scope="module")
+def lines(http: Http) -> Callable[..., list[tuple[dict[str, str], int, str]]]:
+    """lines(query, since=…, twin=False): what Loki has: (labels and metadata, nanoseconds, line), oldest first."""
+
+    def lines(query: str, since: float = BEGIN, twin: bool = False) -> list[tuple[dict[str, str], int, str]]:
+        ask = {"query": query, "start": f"{since - 1:.0f}", "end": f"{time.time() + 60:.0f}", "limit": "5000"}
+        answer = http.get(f"{LOKI}/query_range?{urlencode(ask)}")
+        assert answer.status == 200, answer.body
+        streams = [s for s in answer.json()["data"]["result"] if (s["stream"].get("environment") == TWIN) is twin]
+        found = ((s["stream"], int(ns), line) for s in streams for ns, line in s["values"])
+        return sorted(found, key=lambda one: one[1])
+
+    return lines
+
+
+@pytest.fixture(scope="module")
+def found(
+    lines: Callable[..., list[tuple[dict[str, str], int, str]]], wait_until: Callable[..., Any]
+) -> Callable[..., list[tuple[dict[str, str], int, str]]]:
+    """found(query, number, …): the lines, once there are as many."""
+
+    def found(query: str, number: int, **which: Any) -> list[tuple[dict[str, str], int, str]]:
+        wait_until(lambda: len(lines(query, **which)) >= number, what=f"{number} lines of {query}", timeout=20)
+        return lines(query, **which)
+
+    return found
+
+
+@pytest.fixture(scope="module")
+def write(host: Host) -> Callable[..., None]:
+    """write(path, *lines): appends lines to a file on the target."""
+
+    def write(path: str, *texts: str) -> None:
+        assert host.run("mkdir -p $(dirname %s)", path).rc == 0
+        for text in texts:
+            host.check_output("printf '%%s\\n' %s >>%s", text, path)
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -58,12 +58,17 @@ def human(value: float, unit: str, decimals: int | None = None) -> str:
             if abs(value) >= 1024**power:
                 return f"{value / 1024**power:.3g} {name}{ending}"
         return f"{value:.3g} B{ending}"
-    ending = {"reqps": " req/s", "cps": " /s", "ops": " /s", "pps": " p/s"}.get(unit, "")
+    ending = {"reqps": " req/s", "cps": " /s", "ops": " /s", "pps": " p/s", "d": " days"}.get(unit, "")
     if unit == "short" and abs(value) >= 1e4:
         return f"{value / 1e6:.3g} M" if abs(value) >= 1e6 else f"{value / 1e3:.3g} K"
     if value == int(value) and abs(value) < 1e9:
         return f"{int(value)}{ending}"
     return f"{value:.{3 if decimals is None else max(decimals, 1)}g}{ending}"
+
+
+def shortened(name: str, room: int) -> str:
+    """Return a name that fits. What tells names apart stands at their end: an app's branch, a mount below its host."""
+    return name if len(name) <= room else "…" + name[1 - room :]
 
 
 def color(value: float, steps: list[dict[str, t.Any]]) -> str:
@@ -297,7 +302,7 @@ class Picture:
         axes.barh(range(len(items)), [value for _, value in items], color=inks, height=0.6)
         axes.set_xlim(0, high)
         axes.set_xticks([])
-        axes.set_yticks(range(len(items)), [textwrap.shorten(name, 30, placeholder="…") for name, _ in items])
+        axes.set_yticks(range(len(items)), [shortened(name, 22) for name, _ in items])
         for row, (_, value) in enumerate(items):
             axes.text(
                 high * 1.03,
@@ -380,7 +385,7 @@ class Picture:
                 until = one.times[place + 1] if place + 1 < len(one.times) else int(self.end * 1000)
                 _, ink = mapped(float(value), mappings) or ("", FAINT)
                 axes.barh(row, (until - when) / 86400e3, left=when / 86400e3, color=ink, height=0.8, linewidth=0)
-        axes.set_yticks(range(len(shown)), [textwrap.shorten(name, 30, placeholder="…") for name, _ in shown])
+        axes.set_yticks(range(len(shown)), [shortened(name, 22) for name, _ in shown])
         self.timeline(axes)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.masking import mask
 from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import plan, variables
 
 _MODULE = "nekocheik.deployment_monitoring.service_compare"
@@ -69,27 +70,26 @@ def _clashes(services: list[plan.Service]) -> list[str]:
 def _diff(
     host: str, services: list[plan.Service], decisions: dict[str, t.Any], texts: dict[str, dict[str, str]]
 ) -> list[dict[str, str]]:
-    """Return Ansible's diff entries: the reasons of each service, then each file that is not a secret."""
+    """Return Ansible's diff entries: the reasons of each service, then each file that is not a secret.
+
+    What a file has behind a name like password is hidden all the same.
+    """
     entries = []
     for service in services:
         name = service["name"]
         decision = decisions.get(name)
         if not decision:
             continue
-        entries.append(
-            {"prepared": f"{name}: {decision['action']}\n" + "".join(f"  {r}\n" for r in decision["reasons"])}
-        )
+        reasons = {"prepared": f"{name}: {decision['action']}\n" + "".join(f"  {r}\n" for r in decision["reasons"])}
+        entries.append(reasons)
         contents = plan.contents(host, name)
         for path in decision["files"]["added"] + decision["files"]["changed"]:
             if service["files"][path]["secret"]:
                 continue
             label = f"{service['config_dir']}/{path}"
-            entries.append(
-                {
-                    "before_header": label,
-                    "after_header": label,
-                    "before": texts.get(name, {}).get(path, ""),
-                    "after": contents[path].decode(errors="replace"),
-                }
-            )
+            former, later = texts.get(name, {}).get(path, ""), contents[path].decode(errors="replace")
+            before, after = mask(former), mask(later)
+            if before == after and former != later:
+                reasons["prepared"] += f"  {path}: only hidden values differ\n"
+            entries.append({"before_header": label, "after_header": label, "before": before, "after": after})
     return entries

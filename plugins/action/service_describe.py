@@ -17,6 +17,7 @@ from ansible.template import trust_as_template
 from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import (
     dashboards,
     log_sources,
+    otelcol,
     plan,
     variables,
 )
@@ -33,6 +34,7 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "dbus": {"type": "bool", "default": False},
     "read_only": {"type": "bool", "default": True},
     "tmpfs": {"type": "dict", "default": {}},
+    "ports": {"type": "dict", "default": {}},
     "mounts": {"type": "list", "elements": "dict", "default": []},
     "stop_timeout": {"type": "int", "default": 30},
     "config_target": {"type": "str"},
@@ -47,6 +49,7 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "directories": _STRINGS,
     "units": _STRINGS,
     "unwanted": _STRINGS,
+    "initial": {"type": "dict", "default": {}},
     "ready": {"type": "dict", "default": {}},
     "proof": {"type": "list", "elements": "dict", "default": []},
     "converted": _STRINGS,
@@ -54,7 +57,7 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "check": {"type": "dict"},
     "reload": {"type": "dict"},
 }
-_SHARED_ROLE = "service"
+_SHARED_ROLE, _ENGINE_ROLE = "service", "docker"
 _FILE_MODE = 0o640
 
 
@@ -93,15 +96,27 @@ class ActionModule(ActionBase):
         role, roles = self._vars["role_path"], os.path.dirname(self._vars["role_path"])
         specs = {name: variables.specification(role)}
         # What all roles share is checked with the first description of a host, not ten times.
-        if plan.empty(self._vars["inventory_hostname"]):
+        first = plan.empty(self._vars["inventory_hostname"])
+        if first:
             specs["monitoring"] = variables.specification(os.path.join(roles, _SHARED_ROLE))
         values = {key: self._value(key) for spec in specs.values() for key in spec if key in self._vars}
-        problems = variables.unknown(specs, self._vars, foreign=os.listdir(roles))
+        names = os.listdir(roles)
+        problems = variables.unknown(specs, self._vars, foreign=names)
+        if first:
+            paths = {other: os.path.join(roles, other) for other in names if other != _SHARED_ROLE}
+            paths["monitoring"] = os.path.join(roles, _SHARED_ROLE)
+            problems += variables.misspelt(paths, self._vars, shared=[_ENGINE_ROLE])
+            # The one role that describes no service.
+            engine = variables.specification(paths[_ENGINE_ROLE])
+            problems += variables.errors(engine, {key: self._value(key) for key in engine if key in self._vars})
         for spec in specs.values():
             problems += variables.errors(spec, values)
         # Sources are lists of dictionaries with rules of their own; looked at where the shared variables are.
         if not problems and "monitoring" in specs and log_sources.VARIABLES[0] in values:
             problems += log_sources.problems(*(values.get(name, []) for name in log_sources.VARIABLES))
+        if not problems and name == otelcol.COLLECTOR and self._of_role(name, "state") == "present":
+            sources, extra = (self._value(variable) for variable in log_sources.VARIABLES)
+            problems += otelcol.problems(sources, extra, self._of_role(name, "ignored_sources", []))
         return problems
 
     def _refused_secrets(self, arguments: dict[str, t.Any]) -> list[str]:
@@ -198,7 +213,7 @@ class ActionModule(ActionBase):
         address, port = self._of_role(name, "bind_address", ""), self._of_role(name, "port")
         ready = dict(arguments["ready"])
         if ready and "socket" not in ready:
-            ready.update(address=address, port=int(port))
+            ready.update(address=address, port=int(ready.get("port", port)))
         secret = set(arguments["secrets"]) | set(self._own_secrets(arguments))
         return {
             "name": name,
@@ -217,7 +232,8 @@ class ActionModule(ActionBase):
             "dbus": arguments["dbus"],
             "read_only": arguments["read_only"],
             "tmpfs": _texts(arguments["tmpfs"]),
-            "mounts": arguments["mounts"] + list(self._of_role(name, "extra_mounts", [])),
+            "mounts": arguments["mounts"]
+            + [{**mount, "variable": f"{name}_extra_mounts"} for mount in self._of_role(name, "extra_mounts", [])],
             "memory": variables.size(self._of_role(name, "memory", 0)),
             "cpus": float(self._of_role(name, "cpus", 0)),
             "pids": int(self._value("monitoring_pids_limit")),
@@ -229,6 +245,7 @@ class ActionModule(ActionBase):
             "directories": arguments["directories"],
             "units": arguments["units"],
             "unwanted": arguments["unwanted"],
+            "initial": arguments["initial"],
             "files": {
                 path: {
                     "sha256": hashlib.sha256(data).hexdigest(),
@@ -239,7 +256,10 @@ class ActionModule(ActionBase):
             },
             "keep": arguments["keep"],
             "watched": arguments["watched"],
-            "listen": [{"address": address, "port": int(port), "variable": f"{name}_port"}] if port else [],
+            "listen": [
+                {"address": at, "port": int(self._value(variable)), "variable": variable}
+                for variable, at in ({f"{name}_port": address, **arguments["ports"]} if port else {}).items()
+            ],
             "ready": ready,
             "proof": arguments["proof"],
             "converted": arguments["converted"],

@@ -6,7 +6,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import collectors, log_sources
+from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import (
+    collectors,
+    log_sources,
+    otelcol,
+)
 
 
 def log_mounts(sources: list[log_sources.Source]) -> list[dict[str, str]]:
@@ -16,7 +20,7 @@ def log_mounts(sources: list[log_sources.Source]) -> list[dict[str, str]]:
     if journals:
         found.append({"source": "/etc/machine-id", "target": "/etc/machine-id"})
     found += [{"source": path, "target": path} for path in sorted(set(journals)) if not path.startswith("/var/log/")]
-    return found
+    return [{**mount, "variable": "monitoring_log_sources"} for mount in found]
 
 
 class FilterModule:
@@ -27,5 +31,7 @@ class FilterModule:
         return {
             "promtail_scrape_configs": collectors.promtail,
             "alloy_config": collectors.alloy,
+            "otelcol_receivers": otelcol.receivers,
+            "log_labels": otelcol.labels,
             "log_mounts": log_mounts,
         }

@@ -42,7 +42,7 @@ def body(service: dict[str, t.Any]) -> dict[str, t.Any]:
             "GroupAdd": [_group(group) for group in service["groups"]],
             "Tmpfs": service["tmpfs"],
             "Memory": service["memory"],
-            "NanoCpus": int(service["cpus"] * 1_000_000_000),
+            "NanoCpus": int(min(service["cpus"], processors()) * 1_000_000_000),
             "PidsLimit": service["pids"],
             "PortBindings": {},
             "Mounts": _mounts(service),
@@ -54,6 +54,11 @@ def body(service: dict[str, t.Any]) -> dict[str, t.Any]:
     if service["entrypoint"]:
         request["Entrypoint"] = service["entrypoint"]
     return request
+
+
+def processors() -> int:
+    """Return how many processors this host has: the engine refuses a limit beyond that."""
+    return len(os.sched_getaffinity(0))
 
 
 def checker_body(service: dict[str, t.Any], staging: str) -> dict[str, t.Any]:
@@ -177,17 +182,21 @@ def leftover(name: str) -> str:
     return f"{name}_previous"
 
 
-def recover(engine: Engine, name: str) -> bool:
-    """Bring a service back whose swap was cut off (a lost connection, a killed process).
+def recover(engine: Engine, name: str, between: t.Callable[[], None] = lambda: None, start: bool = True) -> bool:
+    """Bring a service back whose swap failed or was cut off (a lost connection, a killed process).
 
     The former container is the one that was proved; if it is still there, the swap was not finished, so
     whatever carries the service's name now is discarded.
 
+    :param between: gives it its former data, when neither program runs.
+    :param start: whether it ran before the change.
     :returns: whether there was anything to bring back.
     """
     if engine.container(leftover(name)) is None:
         return False
     engine.remove(name)
+    between()
     engine.rename(leftover(name), name)
-    engine.start(name)
+    if start:
+        engine.start(name)
     return True

@@ -9,16 +9,28 @@ nothing installed there, and start in a tenth of the time that C(import docker) 
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
 import signal
 import socket
 import struct
+import time
 import typing as t
 from urllib.parse import quote, urlencode
 
 SOCKET = "/var/run/docker.sock"
+LOGINS = "~root/.docker/config.json"
+PROGRAM = "dockerd"
+PROGRAM_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/snap/bin", "/opt/bin")
+UNIT_DIRECTORIES = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
 
 
 class EngineError(Exception):
@@ -47,11 +59,13 @@ class Engine:
 
     :param path: the engine's unix socket.
     :param timeout: seconds that one call may take; pulls and loads wait without a limit of their own.
+    :param logins: the file in which C(docker login) keeps the logins of registries.
     """
 
-    def __init__(self, path: str = SOCKET, timeout: float = 60.0) -> None:
+    def __init__(self, path: str = SOCKET, timeout: float = 60.0, logins: str = LOGINS) -> None:
         self.path = path
         self.timeout = timeout
+        self.logins = os.path.expanduser(logins)
 
     def call(
         self,
@@ -61,14 +75,16 @@ class Engine:
         body: t.Any = None,
         stream: t.BinaryIO | None = None,
         timeout: float | None = None,
+        more_headers: dict[str, str] | None = None,
     ) -> bytes:
         """Make one call and return the answer's body.
 
         :param stream: sent as the request's body (an image archive), instead of C(body) as JSON.
+        :param more_headers: sent besides those that every call needs.
         :raises EngineError: for any status from 400 on, and when the engine cannot be reached.
         """
         url = quote(path) + ("?" + urlencode(query) if query else "")
-        headers = {"Host": "localhost"}
+        headers = {"Host": "localhost", **(more_headers or {})}
         payload: t.Any = None
         if stream is not None:
             headers.update({"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"})
@@ -104,6 +120,15 @@ class Engine:
             self.call("GET", "/_ping", timeout=10)
         except EngineError:
             return False
+        return True
+
+    def answers_within(self, seconds: float) -> bool:
+        """Whether an engine answers, at once or a little later: one that was just started may still be busy."""
+        deadline = time.monotonic() + seconds
+        while not self.answers():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.5)
         return True
 
     def info(self) -> dict[str, t.Any]:
@@ -180,18 +205,40 @@ class Engine:
         return _demultiplex(raw).decode(errors="replace").strip()
 
     def pull(self, reference: str) -> None:
-        """Get an image from its registry.
+        """Get an image from its registry, with the login that C(docker login) left for root.
 
         :raises EngineError: also for failures that the engine reports inside a successful answer.
         """
         name, tag = split_reference(reference)
-        answer = self.call("POST", "/images/create", {"fromImage": name, "tag": tag}, timeout=3600)
-        _raise_reported(answer)
+        login, helper = registry_login(reference, self.logins)
+        headers = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(login).encode()).decode()} if login else {}
+        query = {"fromImage": name, "tag": tag}
+        try:
+            _raise_reported(self.call("POST", "/images/create", query, timeout=3600, more_headers=headers))
+        except EngineError as error:
+            if not helper:
+                raise
+            raise EngineError(
+                f"{error} (asked without a login: {self.logins} leaves it to the credential helper {helper}, which is "
+                "asked by docker's own client alone; docker pull it on the host, or log in without a helper)",
+                error.status,
+            ) from error
 
     def load(self, path: str) -> None:
         """Load an image archive (C(docker save), compressed or not)."""
         with open(path, "rb") as archive:
             _raise_reported(self.call("POST", "/images/load", {"quiet": 1}, stream=archive, timeout=3600))
+
+
+def installed(unit: str) -> str:
+    """Return the path of an engine's unit or program on this host, or an empty text: one that is stopped is still one.
+
+    :param unit: the name of its systemd unit.
+    """
+    paths = [os.path.join(directory, f"{unit}.service") for directory in UNIT_DIRECTORIES]
+    paths += [os.path.join(directory, PROGRAM) for directory in PROGRAM_DIRECTORIES]
+    # A masked unit is a link to /dev/null: a name that somebody wants to keep from being used.
+    return next((path for path in paths if os.path.isfile(path)), "")
 
 
 def split_reference(reference: str) -> tuple[str, str]:
@@ -207,6 +254,48 @@ def split_reference(reference: str) -> tuple[str, str]:
     if not colon or "/" in tag:
         return reference, "latest"
     return name, tag
+
+
+def registry(reference: str) -> str:
+    """Return the registry of an image reference.
+
+    >>> registry("mirror:5000/prom/prometheus:v3"), registry("prom/prometheus:v3")
+    ('mirror:5000', 'docker.io')
+    """
+    first, slash, _rest = reference.partition("/")
+    return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"
+
+
+def registry_login(reference: str, path: str) -> tuple[dict[str, str] | None, str]:
+    """Return the login for the registry of an image, and the credential helper that has it instead.
+
+    :param path: a file as C(docker login) writes it; it may be missing.
+    :raises EngineError: when it is there and cannot be understood.
+    """
+    try:
+        with open(path) as reader:
+            config = json.load(reader)
+        wanted = registry(reference)
+        helper = (config.get("credHelpers") or {}).get(wanted) or config.get("credsStore") or ""
+        for address, entry in (config.get("auths") or {}).items():
+            host = address.partition("://")[2] or address
+            if host.partition("/")[0].replace("index.docker.io", "docker.io") != wanted or not entry:
+                continue
+            if entry.get("identitytoken"):
+                return {"identitytoken": entry["identitytoken"], "serveraddress": address}, ""
+            name, password = entry.get("username", ""), entry.get("password", "")
+            if entry.get("auth"):
+                name, _colon, password = base64.b64decode(entry["auth"]).decode().partition(":")
+            if name:
+                return {"username": name, "password": password, "serveraddress": address}, ""
+    except FileNotFoundError:
+        return None, ""
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        # Without the error's own words: they may have a piece of the file.
+        raise EngineError(
+            f"{path} cannot be understood ({type(error).__name__}); docker login writes it anew"
+        ) from None
+    return None, helper
 
 
 def _message(data: bytes) -> str:

@@ -4,8 +4,9 @@
 
 A question is a dictionary: C(path); C(query), its parameters; C(body), which makes it a POST of JSON; C(expect), a
 regular expression that the answer has to have (without it a status below 300 is enough); C(user) and C(password_file)
-where the program asks who wants to know. In texts C(@since@) is when the change began, in seconds since the epoch,
-C(@since_ns@) the same in nanoseconds, C(@now_ns@) the present, C(@utc@) the beginning as RFC 3339 writes it.
+where the program asks who wants to know; C(port) where it answers on another port than when it is ready. In texts
+C(@since@) is when the change began, in seconds since the epoch, C(@since_ns@) the same in nanoseconds, C(@now_ns@) the
+present, C(@utc@) the beginning as RFC 3339 writes it.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def wait(
 def ask(target: dict[str, t.Any], question: dict[str, t.Any], since: float) -> str:
     """Ask one question once; return an empty text, or what is wrong."""
     path = question["path"]
+    target = {**target, "port": int(question["port"])} if "port" in question else target
     try:
         credentials = _credentials(question)
         body = _filled(json.dumps(question["body"]), since) if "body" in question else ""

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import stat
 import time
 import typing as t
 
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import (
     container,
+    former,
     probe,
     proof,
     tree,
@@ -47,8 +46,7 @@ class Swap:
 
     :param service: the description.
     :param decision: what C(service_compare) found.
-    :param staging_dir: where C(service_stage) left the new configuration, and where the former one is kept
-      until the change is proved.
+    :param staging_dir: where the new configuration was unpacked and checked.
     :param deadline: monotonic seconds at which all services of the host have to be ready.
     :param proof_seconds: within how long after that it has to do its work again; 0 where ready is enough.
     """
@@ -69,17 +67,19 @@ class Swap:
         self.files: tree.Change = decision["files"]
         self.group = int(service["user"].split(":")[1])
         self.staged = os.path.join(staging_dir, self.name)
-        self.former = os.path.join(staging_dir, ".former", self.name)
+        self.kept = former.Former(service)
         self.deadline = deadline
         self.proof_seconds = proof_seconds
         self.seconds_away = 0.0
         self._left = 0.0
         self._restarts = 0
+        self._made = self._ran = False
         # Owners and modes before the change: the former container can only use what is its own user's.
         self._owners: dict[str, os.stat_result] = {}
 
     def prepare(self) -> None:
         """Make the directories; before any container starts, since others may mount them."""
+        self._owners.clear()
         for path in (self.service["data_dir"], self.service["config_dir"]):
             if os.path.isdir(path):
                 self._owners[path] = os.stat(path)
@@ -98,7 +98,15 @@ class Swap:
         outcome = Outcome(name=self.name, action=self.action, seconds_away=0.0, error="", restored="", log="")
         unfinished = tree.unfinished(self.service["config_dir"])
         try:
-            if self.service["config_target"] and self.action in ("reload", "restart", "start", "create", "recreate"):
+            self._resume(unfinished)
+            if self.action != "remove":
+                # As they are now: a run that this one waited for, or that was killed, may have changed them since.
+                owner = (int(self.service["user"].split(":")[0]), self.group)
+                root, keep = self.service["config_dir"], self.service["keep"]
+                self.files = tree.compare(root, self.service["files"], owner, keep)
+            if self.action == "units" or (
+                self.service["config_target"] and self.action in ("reload", "restart", "start", "create", "recreate")
+            ):
                 with open(unfinished, "w"):
                     pass
             getattr(self, f"_{self.action}")()
@@ -114,6 +122,7 @@ class Swap:
             if self._left:
                 self.seconds_away = time.monotonic() - self._left
         if not outcome["restored"].startswith("the former service could not"):
+            self.kept.forget()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(unfinished)
         outcome["seconds_away"] = round(self.seconds_away, 2)
@@ -162,28 +171,48 @@ class Swap:
         self._recreate()
 
     def _recreate(self) -> None:
-        container.recover(self.engine, self.name)
-        self._put_files()
-        former = container.leftover(self.name)
-        exists = self.engine.container(self.name) is not None
-        if exists:
-            self.engine.rename(self.name, former)
+        previous = container.leftover(self.name)
+        before = self.engine.container(previous)
+        if before:
+            # Cut off on the way to this very image: what is there may have been in use since, and is built upon.
+            self._stop_half_made()
+            ran = self.kept.journal.get("ran", True)
+        else:
+            before = self.engine.container(self.name)
+            ran = self._ran or bool(before and before["State"]["Running"])
+        problem = self.kept.lacks_room()
+        if problem:
+            raise SwapError(problem)
+        self._put_files(ran)
+        if before and self.engine.container(previous) is None:
+            self.engine.rename(self.name, previous)
         # While the former one still serves: to make a container takes as long as to stop one.
+        self._made = True
         self.engine.create(self.name, container.body(self.service))
 
         def change() -> None:
-            if exists:
-                self.engine.stop(former, self.service["stop_timeout"])
-                self._keep_data()
+            if before:
+                self.engine.stop(previous, self.service["stop_timeout"])
+            self.kept.keep_data()
             self.engine.start(self.name)
 
         self._away(change)
-        self.engine.remove(former)
+        former.note_version(self.service, self.service["image"])
+        self.kept.note_proved()
+        self.engine.remove(previous)
+
+    def _stop_half_made(self) -> None:
+        actual = self.engine.container(self.name)
+        if actual and actual["State"]["Running"]:
+            self.engine.stop(self.name, self.service["stop_timeout"])
+        self.engine.remove(self.name)
 
     def _units(self) -> None:
         self._put_files()
         units.put(self.service["units"], os.path.join(self.service["config_dir"], units.DIRECTORY))
         self._remove_unwanted()
+        for path, text in self.service["initial"].items():
+            tree.begin(path, text.replace("@now@", str(int(time.time()))))
 
     def _remove_unwanted(self) -> None:
         for path in self.service["unwanted"]:
@@ -196,10 +225,11 @@ class Swap:
             tree.clear(self.service["config_dir"], self.service["keep"])
             self._remove_unwanted()
             return
-        if self.engine.container(self.name):
+        actual = self.engine.container(self.name)
+        if actual:
+            former.note_version(self.service, actual["Config"]["Image"])
             self.engine.stop(self.name, self.service["stop_timeout"])
         self.engine.remove(self.name)
-        self.engine.remove(container.leftover(self.name))
         tree.clear(self.service["config_dir"], self.service["keep"])
 
     # The parts.
@@ -235,35 +265,46 @@ class Swap:
             return f"the program ends by itself (exit code {actual['State']['ExitCode']})"
         return ""
 
-    def _keep_data(self) -> None:
-        """Copy what a newer program converts when it starts, so that the former one can be put back with it."""
-        for name in self.service["converted"]:
-            source = os.path.join(self.service["data_dir"], name)
-            if os.path.isfile(source):
-                os.makedirs(self.former, exist_ok=True)
-                shutil.copy2(source, self._kept_data(name))
+    def _resume(self, unfinished: str) -> None:
+        """Begin where a run that was killed began: with the former files, data and container.
 
-    def _kept_data(self, name: str) -> str:
-        return os.path.join(self.former, f".data-{name}")
+        But for one case: the very image that it was on its way to is wanted again. Then it goes on with the data as
+        they are, which may have been in use since, and comes back here only if that fails.
+        """
+        previous = container.leftover(self.name)
+        cut_off = None if self.service["units"] else self.engine.container(previous)
+        if self.kept.journal.get("proved"):
+            # Killed while it tidied up.
+            if cut_off:
+                self.engine.remove(previous)
+            self.kept.forget()
+            return
+        if cut_off is None and not os.path.exists(unfinished):
+            # Of a change that is in force, or was never begun.
+            self.kept.forget()
+            return
+        self._ran = bool(self.kept.journal.get("ran"))
+        self.kept.put_files_back()
+        if cut_off and not self._goes_on():
+            self._stop_half_made()
+            container.recover(self.engine, self.name, self.kept.put_data_back, self.kept.journal.get("ran", True))
+            cut_off = None
+        if cut_off is None:
+            self.kept.forget()
+        if self.action != "remove":
+            self.prepare()
 
-    def _restore_data(self) -> None:
-        user, group = (int(number) for number in self.service["user"].split(":"))
-        for name in self.service["converted"]:
-            if os.path.isfile(self._kept_data(name)):
-                target = os.path.join(self.service["data_dir"], name)
-                shutil.copy2(self._kept_data(name), target + ".former")
-                os.chown(target + ".former", user, group)
-                os.replace(target + ".former", target)
+    def _goes_on(self) -> bool:
+        """Whether what is wanted is the image that a run was killed on its way to."""
+        actual, image = self.engine.container(self.name), self.engine.image(self.service["image"])
+        return bool(self.action == "recreate" and actual and image and actual["Image"] == image["Id"])
 
-    def _put_files(self) -> None:
+    def _put_files(self, ran: bool = True) -> None:
         root = self.service["config_dir"]
         for path in self.files["changed"] + self.files["removed"] + self.files["permissions"]:
             full = os.path.normpath(os.path.join(root, path))
             self._owners.setdefault(full, os.lstat(full))
-        for path in self.files["changed"] + self.files["removed"]:
-            kept = os.path.join(self.former, path)
-            os.makedirs(os.path.dirname(kept), exist_ok=True)
-            shutil.copy2(os.path.join(root, path), kept, follow_symlinks=False)
+        self.kept.keep_files(self.files, self._owners, ran)
         for path in self.files["added"] + self.files["changed"]:
             mode = self.service["files"][path]["mode"]
             tree.write(root, path, os.path.join(self.staged, path), mode, self.group)
@@ -273,44 +314,20 @@ class Swap:
             mode = self.service["files"].get(path, {}).get("mode", tree.DIRECTORY_MODE)
             tree.correct(root, path, mode, self.group)
 
-    def _restore_files(self) -> None:
-        root = self.service["config_dir"]
-        for path in self.files["added"]:
-            if os.path.exists(os.path.join(root, path)):
-                tree.remove(root, path)
-        for path in self.files["changed"] + self.files["removed"]:
-            kept = os.path.join(self.former, path)
-            if os.path.islink(kept):
-                if not os.path.lexists(os.path.join(root, path)):
-                    os.symlink(os.readlink(kept), os.path.join(root, path))
-            elif os.path.exists(kept):
-                mode = self.service["files"].get(path, {}).get("mode", 0o640)
-                tree.write(root, path, kept, mode, self.group)
-        for path, status in self._owners.items():
-            if os.path.exists(path) and not os.path.islink(path):
-                os.chown(path, status.st_uid, status.st_gid)
-                os.chmod(path, stat.S_IMODE(status.st_mode))
-
     def _restore(self) -> str:
         """Put the former files and container back and tell in a sentence how that went."""
-        self._restore_files()
+        self.kept.put_files_back()
+        former.give(former.owners(self._owners))
         if self.service["units"]:
             directory = os.path.join(self.service["config_dir"], units.DIRECTORY)
             there = [unit for unit in self.service["units"] if os.path.exists(os.path.join(directory, unit))]
             units.remove([unit for unit in self.service["units"] if unit not in there])
             units.put(there, directory)
             return "the former units are in force again" if there else "there were no former units to put back"
-        former = container.leftover(self.name)
         if self.action in ("create", "recreate"):
-            if self.engine.container(former) is None:
-                if self.action == "create":
-                    self.engine.remove(self.name)
-                    return "there was no former service to put back"
-                return "the former service was not stopped"
-            self.engine.remove(self.name)
-            self._restore_data()
-            self.engine.rename(former, self.name)
-            self.engine.start(self.name)
+            back = self._restore_container()
+            if back:
+                return back
         elif self.action == "reload":
             self.engine.signal(self.name, self.service["reload"].get("signal", "HUP"))
         elif self.action == "restart":
@@ -322,3 +339,15 @@ class Swap:
         except SwapError as error:
             return f"the former service was put back but is not ready: {error}"
         return "the former service runs again"
+
+    def _restore_container(self) -> str:
+        """Put the former container back with its data; return an empty text where it is to be proved."""
+        ran = self.kept.journal.get("ran", True)
+        if container.recover(self.engine, self.name, self.kept.put_data_back, ran):
+            return "" if ran else "the former service is back; it did not run before either"
+        if self._made:
+            self.engine.remove(self.name)
+            self.kept.put_data_back()
+        elif self.engine.container(self.name):
+            return "the former service was not stopped"
+        return "there was no former service to put back"

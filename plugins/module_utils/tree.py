@@ -88,6 +88,16 @@ def write(root: str, path: str, source: str, mode: int, group: int) -> None:
     os.rename(temporary, target)
 
 
+def begin(path: str, text: str) -> None:
+    """Write a file that everybody may read, whole, where there is none yet."""
+    if os.path.exists(path):
+        return
+    with open(path + ".new", "w") as writer:
+        writer.write(text)
+    os.chmod(path + ".new", 0o644)
+    os.rename(path + ".new", path)
+
+
 def correct(root: str, path: str, mode: int, group: int) -> None:
     """Give a file or directory of the tree the owner and mode that it should have."""
     full = os.path.normpath(os.path.join(root, path))

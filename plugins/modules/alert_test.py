@@ -11,7 +11,8 @@ short_description: Send a test alert through each receiver and tell which ones t
 description:
   - Sends alerts named C(AlertTest) to an Alertmanager, one for each receiver, with labels that its routes lead there.
     Which receivers an alert really goes to, Alertmanager says itself. Whether a receiver took it is read from
-    Alertmanager's own counters by receiver (C(--enable-feature=receiver-name-in-metrics)), never guessed.
+    Alertmanager's own counters (C(--enable-feature=receiver-name-in-metrics)), never guessed. A receiver with several
+    integrations, a pager and a webhook for one, took it when all of them did.
   - Ends its alerts when it is done. Receivers that tell what is resolved tell that too.
 author: ["nekocheik (@nekocheik)"]
 options:
@@ -28,10 +29,16 @@ options:
     type: dict
     required: true
   routes:
-    description: The user's own routes; a receiver that is missing in I(receivers) gets its labels from their matchers.
+    description:
+      - The user's own routes; a receiver without labels in I(receivers) gets them from their matchers, those of the
+        routes around it too. One that only expressions lead to is not tested, and told.
     type: list
     elements: dict
     default: []
+  integrations:
+    description: For each receiver how many integrations it has of a kind, where that is more than one.
+    type: dict
+    default: {}
   timeout:
     description: Seconds within which every receiver has to have taken its alert.
     type: int
@@ -71,8 +78,12 @@ from datetime import datetime, timedelta, timezone
 
 from ansible.module_utils.basic import AnsibleModule
 
+# For each kind of integration how many requests were sent, and how many of them failed.
+Counts = dict[str, tuple[float, float]]
+
 _NAME = "AlertTest"
 _SAMPLE = re.compile(r"^alertmanager_notification_requests(_failed)?_total\{(.*)\} (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _MATCHER = re.compile(r'^\s*([a-zA-Z_]\w*)\s*=\s*"?([^"]*)"?\s*$')
 
 
@@ -95,26 +106,50 @@ def ask(base: str, method: str, path: str, payload: t.Any = None) -> str:
         raise AlertmanagerError(f"{base} does not answer: {error}") from error
 
 
-def requests_by_receiver(metrics: str) -> dict[str, tuple[float, float]]:
-    """Return for each receiver how many requests were sent, and how many of them failed."""
-    found: dict[str, tuple[float, float]] = {}
+def requests_by_integration(metrics: str) -> dict[str, Counts]:
+    """Return for each receiver and each kind of its integrations how many requests were sent, and how many failed.
+
+    Those that never sent anything are there too: Alertmanager begins with all that are configured.
+    """
+    found: dict[str, Counts] = {}
     for failed, labels, value in _SAMPLE.findall(metrics):
-        name = re.search(r'receiver_name="((?:[^"\\]|\\.)*)"', labels)
-        if name:
-            sent, refused = found.get(name.group(1), (0.0, 0.0))
-            found[name.group(1)] = (sent, refused + float(value)) if failed else (sent + float(value), refused)
+        of = dict(_LABEL.findall(labels))
+        if "receiver_name" in of and "integration" in of:
+            mine = found.setdefault(of["receiver_name"], {})
+            sent, refused = mine.get(of["integration"], (0.0, 0.0))
+            mine[of["integration"]] = (sent, float(value)) if failed else (float(value), refused)
     return found
 
 
-def labels_of_routes(routes: list[dict[str, t.Any]]) -> dict[str, dict[str, str]]:
+def labels_of_routes(routes: list[dict[str, t.Any]], around: dict[str, str] | None = None) -> dict[str, dict[str, str]]:
     """Return for each receiver of the user's own routes labels that lead to it, where plain matchers tell them."""
     found: dict[str, dict[str, str]] = {}
     for route in routes:
         name = route.get("receiver")
         pairs = [_MATCHER.match(matcher) for matcher in route.get("matchers", [])]
-        if name and name not in found and all(pairs):
-            found[name] = {pair.group(1): pair.group(2) for pair in pairs if pair}
+        if not all(pairs):
+            continue
+        labels = {**(around or {}), **{pair.group(1): pair.group(2) for pair in pairs if pair}}
+        if name:
+            found.setdefault(name, labels)
+        for inner, theirs in labels_of_routes(route.get("routes", []), labels).items():
+            found.setdefault(inner, theirs)
     return found
+
+
+def verdict(before: Counts, now: Counts, integrations: dict[str, int]) -> tuple[bool | None, str]:
+    """Return whether a receiver took its alert, None while that is open, and which integrations did not, and why."""
+    grown = {
+        kind: tuple(after - former for after, former in zip(counts, before.get(kind, (0.0, 0.0))))
+        for kind, counts in now.items()
+    }
+    failed = sorted(kind for kind, (_sent, refused) in grown.items() if refused)
+    waiting = sorted(kind for kind, (sent, _refused) in grown.items() if sent < integrations.get(kind, 1))
+    if failed:
+        return False, (
+            f"it does not take messages by {', '.join(failed)}; Alertmanager's log tells why (docker logs alertmanager)"
+        )
+    return (True, "") if grown and not waiting else (None, ", ".join(waiting))
 
 
 def alerts(wanted: dict[str, dict[str, str]], mark: str, over: bool) -> list[dict[str, t.Any]]:
@@ -143,14 +178,16 @@ def reached(base: str, mark: str) -> dict[str, set[str]]:
     return {one["labels"]["test"]: {receiver["name"] for receiver in one["receivers"]} for one in listed}
 
 
-def run(base: str, wanted: dict[str, dict[str, str]], timeout: float) -> list[dict[str, t.Any]]:
+def run(
+    base: str, wanted: dict[str, dict[str, str]], timeout: float, integrations: dict[str, dict[str, int]] | None = None
+) -> list[dict[str, t.Any]]:
     """Send the alerts, wait for the receivers, end the alerts, and return what became of each."""
     mark = "alert-test-" + uuid.uuid4().hex[:8]
-    before = requests_by_receiver(ask(base, "GET", "/metrics"))
+    before = requests_by_integration(ask(base, "GET", "/metrics"))
     ask(base, "POST", "/api/v2/alerts", alerts(wanted, mark, over=False))
     try:
         leads = reached(base, mark)
-        waiting = {name for name in wanted if name in leads.get(name, set())}
+        waiting = {name: "" for name in wanted if name in leads.get(name, set())}
         results = {
             name: {"name": name, "ok": False, "reason": f"no route leads {labels} to it"}
             for name, labels in wanted.items()
@@ -159,19 +196,17 @@ def run(base: str, wanted: dict[str, dict[str, str]], timeout: float) -> list[di
         deadline = time.monotonic() + timeout
         while waiting and time.monotonic() < deadline:
             time.sleep(0.5)
-            now = requests_by_receiver(ask(base, "GET", "/metrics"))
+            now = requests_by_integration(ask(base, "GET", "/metrics"))
             for name in sorted(waiting):
-                sent, failed = (
-                    after - former for after, former in zip(now.get(name, (0.0, 0.0)), before.get(name, (0.0, 0.0)))
-                )
-                if failed:
-                    reason = "it does not take messages; Alertmanager's log tells why (docker logs alertmanager)"
-                    results[name] = {"name": name, "ok": False, "reason": reason}
-                elif sent:
-                    results[name] = {"name": name, "ok": True, "reason": ""}
-            waiting -= set(results)
-        for name in waiting:
-            reason = f"nothing was sent to it within {timeout:.0f} s (is it muted now?)"
+                counts = (integrations or {}).get(name, {})
+                ok, reason = verdict(before.get(name, {}), now.get(name, {}), counts)
+                waiting[name] = reason
+                if ok is not None:
+                    results[name] = {"name": name, "ok": ok, "reason": reason}
+                    del waiting[name]
+        for name, kinds in waiting.items():
+            by = f" by {kinds}" if kinds else ""
+            reason = f"nothing was sent to it{by} within {timeout:.0f} s (is it muted now?)"
             results[name] = {"name": name, "ok": False, "reason": reason}
     finally:
         ask(base, "POST", "/api/v2/alerts", alerts(wanted, mark, over=True))
@@ -186,6 +221,7 @@ def main() -> None:
             "port": {"type": "int", "default": 9093},
             "receivers": {"type": "dict", "required": True},
             "routes": {"type": "list", "elements": "dict", "default": []},
+            "integrations": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
@@ -202,13 +238,19 @@ def main() -> None:
         module.exit_json(changed=bool(wanted), results=[], msg=f"A test alert would be sent to: {names}.{note}")
     address = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(module.params["address"], module.params["address"])
     try:
-        results = run(f"http://{address}:{module.params['port']}", wanted, module.params["timeout"])
+        results = run(
+            f"http://{address}:{module.params['port']}",
+            wanted,
+            module.params["timeout"],
+            module.params["integrations"],
+        )
     except AlertmanagerError as error:
         module.fail_json(msg=f"The Alertmanager cannot be tested: {error}", results=[])
     lines = "; ".join(f"{one['name']}: {'took it' if one['ok'] else one['reason']}" for one in results)
     if not all(one["ok"] for one in results):
         module.fail_json(msg=f"Not every receiver took its alert. {lines}.{note}", results=results)
-    module.exit_json(changed=True, results=results, msg=f"Every receiver took its alert. {lines}.{note}")
+    every = "Every receiver that was tested" if untested else "Every receiver"
+    module.exit_json(changed=True, results=results, msg=f"{every} took its alert. {lines}.{note}")
 
 
 if __name__ == "__main__":

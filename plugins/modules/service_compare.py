@@ -12,7 +12,8 @@ description:
   - Compares all services of a host in one round trip with what is really there, which is the files, their owners and
     modes, the containers, their images and whether the programs answer. Changes nothing.
   - Refuses what could not work before anything is changed, which is a system that is not supported, a port that
-    another program holds or a disk without room.
+    another program holds, a disk without room, a mount of what is not there or data that a restore which was cut off
+    has set aside. Without root it looks at nothing.
   - Reports C(changed) only in check mode, where it stands for the change that a real run would make.
 author: ["nekocheik (@nekocheik)"]
 options:
@@ -46,6 +47,14 @@ options:
     description: Whether a service may get an older version than the one that wrote its data.
     type: bool
     default: true
+  engine_unit:
+    description: Name of the engine's systemd unit, by which one that does not answer is found to be installed.
+    type: str
+    default: docker
+  engine_timeout:
+    description: Seconds to wait for an engine that does not answer at once.
+    type: float
+    default: 0
 attributes:
   check_mode:
     description: Can run in check mode and tells what would change.
@@ -68,6 +77,10 @@ engine:
   description: Whether a container engine answers on the host.
   type: bool
   returned: always
+engine_installed:
+  description: The program or unit of an engine that is installed and does not answer; empty where there is none.
+  type: str
+  returned: always
 services:
   description: For each service that differs, the action that mends it, the reasons, and the files concerned.
   type: dict
@@ -85,17 +98,31 @@ missing_images:
 
 import fnmatch
 import os
+import pwd
 import re
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import container, probe, tree, units
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import (
+    container,
+    former,
+    masking,
+    probe,
+    tree,
+    units,
+)
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import (
+    Engine,
+    EngineError,
+    installed,
+)
 
 NONE, FILES, RELOAD, WAIT = "none", "files", "reload", "wait"
 RESTART, START, RECREATE, CREATE, REMOVE = "restart", "start", "recreate", "create", "remove"
 UNITS = "units"
+# Where roles/maintenance/files/restore.py has the former data until the new ones are proved.
+RESTORE = ".restore-former"
 
 
 def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -119,17 +146,21 @@ def compare_service(engine: Engine | None, service: dict[str, t.Any]) -> dict[st
         reasons.append(f"{service['data_dir']}: missing, or not {service['user']}'s own")
     reasons += [f"{path}: missing" for path in service["directories"] if not os.path.isdir(path)]
 
+    previous = engine.container(container.leftover(service["name"])) if engine else None
+    # Of a change that was cut off the former one is what there is a way back to, if its data were kept.
+    wrote = previous if previous and (service["converted"] or actual is None) else actual
+
     def decide(action: str, *more: str) -> dict[str, t.Any]:
-        images = {"former_image": actual["Config"]["Image"] if actual else "", "wanted_image": service["image"]}
+        images = {"former_image": wrote["Config"]["Image"] if wrote else "", "wanted_image": service["image"]}
         return {**_decision(action, [*more, *reasons], files, image is not None), **images}
 
-    if engine and engine.container(container.leftover(service["name"])):
+    if previous:
         return decide(RECREATE, "an earlier change was cut off")
     if actual is None:
         return decide(CREATE, "there is no such container")
     fields = container.differences(service, actual, image)
     if fields:
-        return decide(RECREATE, *(f"{field}: {there} → {wanted}" for field, there, wanted in fields))
+        return decide(RECREATE, *(masking.mask(f"{field}: {there} → {wanted}") for field, there, wanted in fields))
     state = actual["State"]
     if state.get("Paused") or state.get("Restarting"):
         return decide(RECREATE, f"the container is {state['Status']}")
@@ -159,6 +190,8 @@ def compare_units(service: dict[str, t.Any]) -> dict[str, t.Any]:
     reasons = [f"{path}: {how}" for how, paths in files.items() for path in paths]  # type: ignore[attr-defined]
     reasons += [f"{path}: missing" for path in service["directories"] if not os.path.isdir(path)]
     reasons += [f"{path}: not wanted" for path in left]
+    reasons += [f"{path}: missing" for path in service["initial"] if not os.path.exists(path)]
+    reasons += ["an earlier change was cut off"] if os.path.exists(tree.unfinished(service["config_dir"])) else []
     reasons += units.differences(service["units"], os.path.join(service["config_dir"], units.DIRECTORY))
     return _decision(UNITS if reasons else NONE, reasons, files)
 
@@ -167,7 +200,8 @@ def refusals(
     engine: Engine | None, services: list[dict[str, t.Any]], decisions: dict[str, dict[str, t.Any]]
 ) -> list[str]:
     """Return a sentence for each port that a service is about to take and that another program holds."""
-    starting = [s for s in services if decisions[s["name"]]["action"] in (CREATE, RECREATE, START)]
+    # A restart may be for a port that only the configuration names; those that it has already are ours.
+    starting = [s for s in services if decisions[s["name"]]["action"] in (CREATE, RECREATE, START, RESTART)]
     if not any(service["listen"] for service in starting):
         return []
     ours = {entry["Id"] for entry in engine.containers(container.LABEL)} if engine else set()
@@ -188,15 +222,39 @@ def refusals(
     return found
 
 
+def missing_mounts(services: list[dict[str, t.Any]], decisions: dict[str, dict[str, t.Any]]) -> list[str]:
+    """Return a sentence for each thing that a service is about to mount and that neither is there nor will be made."""
+    made = [path for s in services if s["state"] == "present" for path in s["directories"]]
+    made += [path for s in services if s["state"] == "present" for path, _target in _own_mounts(s)]
+    found = []
+    for service in services:
+        if decisions[service["name"]]["action"] not in (CREATE, RECREATE, START, RESTART):
+            continue
+        for mount in service["mounts"]:
+            source = os.path.normpath(mount["source"])
+            # With a directory come those that it is in.
+            if os.path.exists(source) or any(path == source or path.startswith(source + "/") for path in made):
+                continue
+            variable = f"{mount['variable']}: " if mount.get("variable") else ""
+            found.append(
+                f"{variable}{source} is not there on the host, and {service['name']} mounts it; name what is there, or "
+                "make it"
+            )
+    return found
+
+
 def downgrades(services: list[dict[str, t.Any]], decisions: dict[str, dict[str, t.Any]]) -> list[str]:
     """Return a sentence for each service whose data an older version than the one that wrote them would get."""
     found = []
     for service in services:
-        former, wanted = decisions[service["name"]].get("former_image", ""), service["image"]
-        before, after = version(former), version(wanted)
-        if service["forward_only"] and before > after > ():
+        decision, wanted = decisions[service["name"]], service["image"]
+        if not service["forward_only"] or decision["action"] not in (CREATE, RECREATE):
+            continue
+        runs, wrote = decision.get("former_image", ""), former.noted_version(service)
+        before, how = (wrote, "wrote its data") if version(wrote) > version(runs) else (runs, "runs")
+        if version(before) > version(wanted) > ():
             found.append(
-                f"{service['name']}_version: {tag(wanted)} is older than {tag(former)}, which runs, and may not be "
+                f"{service['name']}_version: {tag(wanted)} is older than {tag(before)}, which {how}, and may not be "
                 "able to read its data; make a backup (playbooks/backup.yml) and set monitoring_allow_downgrade to true"
             )
     return found
@@ -219,6 +277,16 @@ def version(image: str) -> tuple[int, ...]:
     """
     match = re.match(r"v?(\d+(?:\.\d+)*)", tag(image))
     return tuple(int(part) for part in match.group(1).split(".")) if match else ()
+
+
+def cut_off(directories: list[str]) -> list[str]:
+    """Return a sentence where a restore that is not done holds the data of services: they must not go on without."""
+    return [
+        f"{directory}: a restore was cut off, or is under way; run playbooks/restore.yml again, it puts the former "
+        "data back first"
+        for directory in directories
+        if os.path.exists(os.path.join(directory, RESTORE))
+    ]
 
 
 def host_refusals(
@@ -264,6 +332,13 @@ def _sees(process: int, source: str, target: str) -> bool:
     return os.path.isdir(source) and os.path.samestat(seen, os.stat(source))
 
 
+def _account() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"the user {os.geteuid()}"
+
+
 def _number(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
@@ -299,24 +374,36 @@ def main() -> None:
             "systems": {"type": "dict", "default": {}},
             "texts": {"type": "bool", "default": False},
             "allow_downgrade": {"type": "bool", "default": True},
+            "engine_unit": {"type": "str", "default": "docker"},
+            "engine_timeout": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
     )
+    if os.geteuid() != 0:
+        # Without it the engine's socket and the configuration look as if they were not there.
+        module.fail_json(
+            msg=f"Nothing was changed. This needs root on the host, and {_account()} is not: set ansible_become: true "
+            "for it in the inventory"
+        )
     services = module.params["plan"]
     engine: Engine | None = Engine()
-    if not engine.answers():
+    if not engine.answers_within(module.params["engine_timeout"]):
         engine = None
+    stopped = "" if engine else installed(module.params["engine_unit"])
     try:
         with ThreadPoolExecutor(max_workers=8) as pool:
             found = list(pool.map(lambda service: compare_service(engine, service), services))
         decisions = {service["name"]: decision for service, decision in zip(services, found)}
         differing = {name: d for name, d in decisions.items() if d["action"] != NONE}
-        problems: list[str] = []
+        problems = cut_off(module.params["directories"])
         if differing:
-            problems = host_refusals(
+            problems += host_refusals(
                 module.params["systems"], module.params["directories"], module.params["min_free_disk"], engine
             )
-            problems += refusals(engine, services, decisions)
+            # Under an engine that is stopped its containers may go on, and hold our own ports; it is started first.
+            problems += refusals(engine, services, decisions) if not stopped else []
+            # What belongs to the engine comes with it.
+            problems += missing_mounts(services, decisions) if engine else []
             if not module.params["allow_downgrade"]:
                 problems += downgrades(services, decisions)
     except EngineError as error:
@@ -324,6 +411,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         engine=engine is not None,
+        engine_installed=stopped,
         problems=problems,
         services=differing,
         differs=bool(differing),

@@ -89,6 +89,12 @@ options:
     type: list
     elements: str
     default: []
+  initial:
+    description:
+      - Files on the host, outside of the tree, that units write, path to the text that they have before the first time;
+        C(@now@) in it is the present time in seconds. One that is there is left alone. Only with I(units).
+    type: dict
+    default: {}
   stop_timeout:
     description: Seconds that the program may take to end.
     type: int
@@ -135,6 +141,12 @@ options:
   check:
     description: The program's own checker, C(entrypoint) and C(command) in the image.
     type: dict
+  ports:
+    description:
+      - Ports that it takes besides C(<role>_port), the name of each one's variable to the address that it listens on.
+        They are held against other services and other programs before anything is changed.
+    type: dict
+    default: {}
   ready:
     description: How it shows that it is ready, C(path) on its port, or C(path) and the host's C(socket).
     type: dict

@@ -96,10 +96,10 @@ def note(engine: Engine, path: str, references: list[str]) -> None:
     known: dict[str, str] = {}
     with contextlib.suppress(FileNotFoundError), open(path) as reader:
         known = json.load(reader)
-    for reference in references:
-        image = engine.image(reference)
-        if image:
-            known[reference] = image["Id"]
+    brought = {reference: image["Id"] for reference in references if (image := engine.image(reference))}
+    if not brought:
+        return
+    known.update(brought)
     tree.make_directory(os.path.dirname(path), 0, 0, 0o755)
     with open(path + ".new", "w") as writer:
         json.dump(known, writer, indent=1, sort_keys=True)

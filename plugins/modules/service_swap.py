@@ -20,6 +20,7 @@ description:
     cause and the last lines that the program wrote.
   - All of it happens in one call on the host, so that a lost connection cannot leave it half done. A killed one is
     mended by the next run.
+  - Fails before it touches anything while another run changes the same host.
 author: ["nekocheik (@nekocheik)"]
 options:
   services:
@@ -96,12 +97,13 @@ checked:
   returned: always
 """
 
+import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import staging
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import host_lock, staging, tree
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.swap import Outcome, Swap
 
@@ -144,22 +146,8 @@ def one_by_one(swaps: list[Swap], order: list[str], timeout: int) -> list[Outcom
     return outcomes
 
 
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "services": {"type": "dict", "required": True},
-            "staging_dir": {"type": "path", "required": True},
-            "timeout": {"type": "int", "default": 120},
-            "rolling": {"type": "bool", "default": False},
-            "order": {"type": "list", "elements": "str", "default": []},
-            "proof_timeout": {"type": "int", "default": 60},
-            "check_timeout": {"type": "int", "default": 60},
-            "preview": {"type": "list", "elements": "dict", "default": []},
-            "plan": {"type": "list", "elements": "dict", "default": []},
-            "archive": {"type": "path"},
-        },
-    )
+def change(module: AnsibleModule) -> None:
+    """Check the configurations, change the services, and tell Ansible."""
     decisions, staging_dir = module.params["services"], module.params["staging_dir"]
     engine = Engine(timeout=120)
     staged = [s for s in module.params["plan"] if s["name"] in decisions and s["state"] == "present"]
@@ -200,6 +188,36 @@ def main() -> None:
     # "wait" only waited: a service that was still starting is no change.
     changed = any(outcome["action"] != "wait" or outcome["seconds_away"] for outcome in outcomes)
     module.exit_json(changed=changed, outcomes=outcomes, checked=checked, msg="\n".join(map(sentence, outcomes)))
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "services": {"type": "dict", "required": True},
+            "staging_dir": {"type": "path", "required": True},
+            "timeout": {"type": "int", "default": 120},
+            "rolling": {"type": "bool", "default": False},
+            "order": {"type": "list", "elements": "str", "default": []},
+            "proof_timeout": {"type": "int", "default": 60},
+            "check_timeout": {"type": "int", "default": 60},
+            "preview": {"type": "list", "elements": "dict", "default": []},
+            "plan": {"type": "list", "elements": "dict", "default": []},
+            "archive": {"type": "path"},
+        },
+    )
+    directory = os.path.dirname(module.params["staging_dir"])
+    tree.make_directory(directory, 0, 0, 0o755)
+    try:
+        # Not waited for: what was compared would not be true any more.
+        with host_lock.held(directory, seconds=0) as lock:
+            try:
+                change(module)
+            finally:
+                # A refusal leaves nothing; whoever waits for the lock finds that it is gone and makes another.
+                os.unlink(lock)
+    except host_lock.LockError as error:
+        module.fail_json(msg=f"No service was touched: {error}", outcomes=[], checked=[])
 
 
 if __name__ == "__main__":

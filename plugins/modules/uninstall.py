@@ -12,9 +12,26 @@ description:
   - Removes the units of systemd that are linked from the configuration, the containers that carry the collection's
     label, the images that it brought (where no container uses them), the configuration, and the metrics of timers.
   - Keeps data, archives of backups and the user's own files in the configuration, unless it is told otherwise.
+  - In the directories that it is given it removes only what has a name of the collection's own; whatever else is there
+    is somebody else's, and is told.
+  - Waits for a run that is changing the host just now, at most five minutes.
   - Looks at the host itself and needs no description of the services, so it can be run again after an interruption.
 author: ["nekocheik (@nekocheik)"]
 options:
+  host:
+    description: Name of the host in the inventory, as the names of its archives have it.
+    type: str
+    required: true
+  services:
+    description: Names of everything that the collection may have described, which is what its directories are called.
+    type: list
+    elements: str
+    required: true
+  timers:
+    description: Names of the timers' programs, as the names of their metrics' files have them.
+    type: list
+    elements: str
+    default: []
   config_dir:
     description: Directory with the configuration trees.
     type: path
@@ -65,6 +82,8 @@ attributes:
 EXAMPLES = r"""
 - name: Remove everything but the data
   nekocheik.deployment_monitoring.uninstall:
+    host: deploy-1
+    services: [prometheus, grafana, node_exporter, docker_proxy, maintenance]
     config_dir: /etc/deployment-monitoring
     data_dir: /var/lib/deployment-monitoring
     backup_dir: /var/backups/deployment-monitoring
@@ -94,13 +113,19 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import units
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import host_lock, tree, units
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.container import LABEL
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
 
-_ARCHIVE = re.compile(r"monitoring-.+-\d{8}T\d{6}Z\.tar\.gz(\.age)?(\.sha256)?")
 _STAMPS = "/var/lib/systemd/timers"
 _LEDGER, _ENGINE = "images.json", "engine.json"
+# Beside the services' directories: work that was not done, what the mechanism knows of them, and former data of theirs,
+# which may be the only ones.
+_WORK = re.compile(r"\.(staging|backup|restore|restore-done|upload-.+)|(images|engine|versions)\.json\.new")
+_RECORDS = ("versions.json",)
+_FORMER = re.compile(r"\.(former-.+|restore-former|restore-aside)")
+# A socket is no data.
+_NO_DATA = ("docker_proxy",)
 
 
 class Uninstall:
@@ -114,11 +139,33 @@ class Uninstall:
         self.engine = engine
         self.params = params
         self.check = check
+        self.notes: list[str] = []
         self.removed: list[str] = []
         self.kept: list[str] = []
 
     def run(self) -> None:
-        """Remove it; what the rest is found by goes last."""
+        """Remove it, while nobody else changes anything; what the rest is found by goes last."""
+        if self.check:
+            self._run()
+            return
+        # Whatever a timer is doing just now: a backup may take hours.
+        for name in self._linked():
+            units.end(name)
+        with contextlib.ExitStack() as stack:
+            backups = f".lock-{self.params['host']}"
+            locks = [
+                stack.enter_context(host_lock.held(directory, "uninstall", name=name, say=self.notes.append))
+                # In the order in which a backup takes them.
+                for directory, name in ((self.params["backup_dir"], backups), (self.params["data_dir"], host_lock.NAME))
+                if os.path.isdir(directory)
+            ]
+            self._run()
+            for path in locks:
+                # With it goes the directory where it was the last thing in it.
+                os.unlink(path)
+                self._empty(os.path.dirname(path))
+
+    def _run(self) -> None:
         self._units()
         if self.engine:
             self._containers(self.engine)
@@ -133,13 +180,18 @@ class Uninstall:
     def _note(self, what: str) -> None:
         self.removed.append(what)
 
-    def _units(self) -> None:
-        """Take out of systemd each unit whose file lies in the configuration."""
+    def _linked(self) -> list[str]:
+        """Return the units whose file lies in the configuration."""
         found = []
         for name in sorted(os.listdir(units.SYSTEM)) if os.path.isdir(units.SYSTEM) else []:
             path = os.path.join(units.SYSTEM, name)
             if os.path.islink(path) and _below(os.readlink(path), self.params["config_dir"]):
                 found.append(name)
+        return found
+
+    def _units(self) -> None:
+        """Take out of systemd each unit whose file lies in the configuration."""
+        found = self._linked()
         if not found:
             return
         if not self.check:
@@ -199,34 +251,51 @@ class Uninstall:
 
     def _data(self) -> None:
         root, textfiles = self.params["data_dir"], self.params["textfile_dir"]
-        for name in sorted(os.listdir(textfiles)) if os.path.isdir(textfiles) else []:
-            if re.fullmatch(r"monitoring_\w+\.prom(\.new)?", name):
-                self._file(os.path.join(textfiles, name))
-        self._empty(textfiles)
-        for name in sorted(os.listdir(root)) if os.path.isdir(root) else []:
-            path = os.path.join(root, name)
-            if name in (_LEDGER, _ENGINE) or os.path.realpath(path) == os.path.realpath(textfiles):
-                continue
-            # A socket and half-done work are no data.
-            if self.params["data"] or name == "docker_proxy" or name.startswith("."):
-                self._tree(path)
+        metrics = [f"monitoring_{name}.prom{end}" for name in self.params["timers"] for end in ("", ".new")]
+        for name in _names(textfiles):
+            path = os.path.join(textfiles, name)
+            if name in metrics:
+                self._file(path)
             else:
-                self.kept.append(f"data {path}, {_size(path)} bytes")
+                self._leave(path)
+        self._empty(textfiles)
+        for name in _names(root):
+            path = os.path.join(root, name)
+            if name in (_LEDGER, host_lock.NAME) or self._looked_at(path):
+                continue
+            if name == _ENGINE:
+                self.kept.append(f"record {path} of the engine's packages")
+            elif name in _NO_DATA or _WORK.fullmatch(name):
+                self._tree(path)
+            elif name in _RECORDS or _FORMER.fullmatch(name) or name in self.params["services"]:
+                if self.params["data"]:
+                    self._tree(path)
+                else:
+                    self.kept.append(f"data {path}, {_size(path)} bytes")
+            else:
+                self._leave(path)
         self._empty(root)
 
     def _archives(self) -> None:
-        root = self.params["backup_dir"]
-        for name in sorted(os.listdir(root)) if os.path.isdir(root) else []:
-            path = os.path.join(root, name)
-            if name == ".lock" or name.endswith(".part") or (self.params["archives"] and _ARCHIVE.fullmatch(name)):
+        root, host = self.params["backup_dir"], re.escape(self.params["host"])
+        ours = re.compile(rf"monitoring-{host}-\d{{8}}T\d{{6}}Z\.tar\.gz(\.age)?(\.sha256)?(?P<part>\.part)?")
+        for name in _names(root):
+            path, match = os.path.join(root, name), ours.fullmatch(name)
+            if name == f".lock-{self.params['host']}":
+                continue
+            if match and (match["part"] or self.params["archives"]):
                 self._file(path)
-            elif _ARCHIVE.fullmatch(name):
+            elif match:
                 self.kept.append(f"archive {path}, {_size(path)} bytes")
+            elif not self._looked_at(path):
+                # Another host's archives, where they have one disk.
+                self._leave(path)
         self._empty(root)
 
     def _configuration(self) -> None:
         root = self.params["config_dir"]
-        for directory, _names, files in sorted(os.walk(root)):
+        trees = [name for name in self.params["services"] if os.path.isdir(os.path.join(root, name))]
+        for directory, _directories, files in (entry for name in trees for entry in os.walk(os.path.join(root, name))):
             for name in sorted(files):
                 path = os.path.join(directory, name)
                 relative = os.path.relpath(path, root)
@@ -234,8 +303,25 @@ class Uninstall:
                     self.kept.append(f"file {path}: yours")
                 else:
                     self._file(path)
-        for directory, _names, _files in sorted(os.walk(root), reverse=True):
-            self._empty(directory)
+        marks = [os.path.basename(tree.unfinished(name)) for name in self.params["services"]]
+        for name in _names(root):
+            path = os.path.join(root, name)
+            if name in marks:
+                self._file(path)
+            elif name not in trees and not self._looked_at(path):
+                self._leave(path)
+        for name in trees:
+            for directory, _directories, _files in sorted(os.walk(os.path.join(root, name)), reverse=True):
+                self._empty(directory)
+        self._empty(root)
+
+    def _looked_at(self, path: str) -> bool:
+        """Whether a directory is, or holds, another one that is gone through by itself."""
+        others = (self.params[name] for name in ("textfile_dir", "backup_dir", "config_dir"))
+        return any(_below(os.path.realpath(other), os.path.realpath(path), same=True) for other in others)
+
+    def _leave(self, path: str) -> None:
+        self.kept.append(f"{path}, which is not ours,")
 
     def _file(self, path: str) -> None:
         if not self.check:
@@ -254,8 +340,13 @@ class Uninstall:
             self._note(f"directory {directory}")
 
 
-def _below(path: str, root: str) -> bool:
-    return os.path.normpath(path).startswith(os.path.normpath(root) + os.sep)
+def _names(directory: str) -> list[str]:
+    return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+
+
+def _below(path: str, root: str, same: bool = False) -> bool:
+    path, root = os.path.normpath(path), os.path.normpath(root)
+    return path.startswith(root + os.sep) or (same and path == root)
 
 
 def _size(path: str) -> int:
@@ -271,6 +362,9 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
+            "host": {"type": "str", "required": True},
+            "services": {"type": "list", "elements": "str", "required": True},
+            "timers": {"type": "list", "elements": "str", "default": []},
             "config_dir": {"type": "path", "required": True},
             "data_dir": {"type": "path", "required": True},
             "backup_dir": {"type": "path", "required": True},
@@ -289,6 +383,8 @@ def main() -> None:
     work = Uninstall(engine, module.params, module.check_mode)
     try:
         work.run()
+    except host_lock.LockError as error:
+        module.fail_json(msg=f"Nothing was removed: {error}.", removed=[], kept=[])
     except (EngineError, OSError, units.UnitError, ValueError) as error:
         module.fail_json(
             msg=f"Not all was removed: {error}. Run it again when that is mended.",
@@ -296,6 +392,8 @@ def main() -> None:
             removed=work.removed,
             kept=work.kept,
         )
+    for note in work.notes:
+        module.warn(note)
     module.exit_json(changed=bool(work.removed), removed=work.removed, kept=work.kept)
 
 

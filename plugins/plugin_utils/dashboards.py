@@ -25,6 +25,7 @@ _SHIPPED = re.compile(r"^dashboards/(?P<language>[a-z]{2})/(?P<uid>[\w-]+)\.json
 _LIMITS = "dashboards/limits.json"
 _PROJECT = "project-main"
 _PERMANENT_SOURCES = {"grafana", "-- Grafana --", "-- Mixed --", "-- Dashboard --"}
+_PROJECT_NAME = re.compile(r"^[A-Za-z0-9_-]{1,32}$")
 _UID = re.compile(r"^[A-Za-z0-9_-]{1,40}$")
 
 
@@ -98,9 +99,15 @@ def _adapt(shipped: dict[str, Dashboard], limits: dict[str, t.Any], value: Value
 
 
 def _projects(found: dict[str, tuple[str, Dashboard]], value: Value, editable: bool) -> list[str]:
-    """Add a dashboard for each project that is named, in a folder of its own."""
+    """Add a dashboard for each project that is named or was found, in a folder of its own."""
     problems = []
-    for entry in value("grafana_projects") or []:
+    wanted = list(value("grafana_projects") or [])
+    named = {str(entry.get("name", "")) for entry in wanted}
+    for name in value("__grafana_found_projects") or []:
+        # What nobody wrote down is not refused: project-main has it anyway.
+        if name not in named and name != "main" and _PROJECT_NAME.match(name):
+            wanted.append({"name": name, "folder": str(value("grafana_found_projects_folder") or name)})
+    for entry in wanted:
         name = str(entry.get("name", ""))
         uid = f"project-{name}"
         unknown = sorted(set(entry) - {"name", "folder", "title"})

@@ -22,6 +22,9 @@ Spec = dict[str, dict[str, t.Any]]
 _DURATION = re.compile(r"^(\d+(ms|s|m|h|d|w|y))+$")
 _SIZE = re.compile(r"^\d+(\.\d+)?\s*([kmgt]i?b?|b)?$", re.IGNORECASE)
 
+# Words of the longest prefix, mongodb_exporter written as mongo_db_exporter; and the lengths that _slip() goes by.
+_PREFIX_WORDS, _SHORT_WORD, _LONG_WORD = 3, 5, 7
+
 
 class _Kind(t.NamedTuple):
     """What the ending of a variable's name promises about its value."""
@@ -149,6 +152,36 @@ def unknown(prefixes: dict[str, Spec], names: t.Iterable[str], foreign: t.Iterab
     return found
 
 
+def misspelt(roles: dict[str, str], names: t.Iterable[str], shared: t.Collection[str] = ()) -> list[str]:
+    """Return one sentence for each variable whose prefix is nearly a role's: without that prefix nobody reads it.
+
+    A user's own variable may well resemble a role's name. So it counts only where the rest of it, behind the role's
+    prefix, is a variable that there really is.
+
+    :param roles: prefix (a role's name, or C(monitoring)) → the role's path.
+    :param shared: prefixes that roles of others have too (C(docker)): whatever begins so and is not nearly one of ours
+      is theirs.
+    """
+    found = []
+    known = tuple(f"{prefix}_" for prefix in roles if prefix not in shared)
+    ours = {variable for prefix in shared for variable in specification(roles[prefix])}
+    for name in sorted(names):
+        if name.startswith(known) or name in ours:
+            continue
+        words = name.split("_")
+        heads = ["_".join(words[:count]) for count in range(1, min(len(words), _PREFIX_WORDS + 1))]
+        meant = [variable for variable in sorted(ours) if _one_slip(name, variable)]
+        meant += [
+            prefix + name[len(head) :]
+            for head in heads
+            for prefix, path in roles.items()
+            if _slip(head, prefix) and prefix + name[len(head) :] in specification(path)
+        ]
+        if meant:
+            found.append(f"{name} is not a variable of this collection: did you mean {meant[0]}?")
+    return found
+
+
 def size(text: t.Any) -> int:
     """Return the bytes of a size like C(512m) or C(2g); the units are powers of 1024.
 
@@ -160,6 +193,38 @@ def size(text: t.Any) -> int:
     if value and value[-1] in factors:
         return int(float(value[:-1]) * factors[value[-1]])
     return int(float(value or 0))
+
+
+def _slip(written: str, meant: str) -> bool:
+    """Whether one word is the other one with a slip of the fingers: one in a short word, two in a long one.
+
+    The first letter is rarely wrong. In a short word no letter stands for another: C(allow) is not C(alloy).
+    """
+    most = 2 if len(meant) >= _LONG_WORD else 1
+    if written[:1] != meant[:1] or abs(len(written) - len(meant)) > most:
+        return False
+    if len(meant) <= _SHORT_WORD and len(written) == len(meant):
+        return sorted(written) == sorted(meant) and sum(a != b for a, b in zip(written, meant, strict=True)) == 2
+    return _distance(written, meant) <= most
+
+
+def _one_slip(written: str, meant: str) -> bool:
+    return abs(len(written) - len(meant)) <= 1 and _distance(written, meant) == 1
+
+
+def _distance(one: str, other: str) -> int:
+    """Return how many letters were added, left out, replaced or exchanged with their neighbour."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        above, row = row, [i]
+        for j, b in enumerate(other, 1):
+            cost = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        before = above
+    return row[-1]
 
 
 def _holds(kind: _Kind, value: t.Any) -> bool:

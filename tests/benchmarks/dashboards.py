@@ -14,11 +14,13 @@ import http.client
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 import urllib.parse
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +41,16 @@ DAY = 86400
 POINTS = 500
 # To one server, over HTTP/1.1.
 BROWSER_CONNECTIONS = 6
+
+# Queries that are asked all the same and have nothing to give, by what they read and why.
+EMPTY = {
+    "loki_source_file_files_active_total": "Alloy's; Promtail is what collects",
+    "loki_write_dropped_entries_total": "Alloy's; Promtail is what collects",
+    "alertmanager_notifications_failed_total": "shown only where some fail",
+    "prometheus_notifications_dropped_total": "shown only where some are dropped",
+}
+# Series that no panel asks of a long time: they are there for the last hours only.
+BRIEF = ("_bucket{", 'job="app-public"')
 
 Labels = dict[str, str]
 BUCKETS = (".005", ".01", ".025", ".05", ".075", ".1", ".25", ".5", ".75", "1.0", "2.5", "5.0", "7.5", "10.0", "+Inf")
@@ -61,6 +73,9 @@ def _app_series(index: int) -> Iterator[tuple[str, Labels, float, float]]:
         share = min(1.0, (place_in + 1) / 6)
         labels = place | {"job": "app-metrics", "le": bound.lstrip("0") if bound != "+Inf" else bound}
         yield "http_request_duration_seconds_bucket", labels, 0, 5.15 * share
+    public = own | {"job": "app-public", "hostname": f"{app}.example", "instance": f"https://{app}.example/health"}
+    yield "probe_success", public, 1, 0
+    yield "probe_ssl_earliest_cert_expiry", public, time.time() + 5e6 + index * 1e4, 0
     container = {"name": f"{app}-deploy", "host": "deploy-1", "job": "cadvisor", "instance": "deploy-1:8080"}
     yield "container_cpu_usage_seconds_total", container, 0, 0.01 + index / 1e5
     yield "container_memory_working_set_bytes", container, 5e7 + index * 1e4, 0
@@ -153,8 +168,99 @@ def _host_series() -> Iterator[tuple[str, Labels, float, float]]:
     yield "slo:error_budget_remaining:ratio", host | {"slo": "deployment-success"}, 0.4, 0
     alert = {"alertname": "AppDown", "alertstate": "firing", "severity": "warning", "team": "applications"}
     yield "ALERTS", host | alert, 1, 0
+    yield from _database_series(host)
+    yield from _stack_series(host)
     yield "prometheus_tsdb_head_series", host | {"job": "prometheus", "instance": "x"}, 20000, 0
     yield "prometheus_tsdb_head_series_created_total", host | {"job": "prometheus", "instance": "x"}, 0, 1
+
+
+def _database_series(host: Labels) -> Iterator[tuple[str, Labels, float, float]]:
+    """Return MongoDB's own figures."""
+    own = host | {"job": "mongodb", "instance": "deploy-1:9216"}
+    for name, number, growth in (
+        ("uptime", 1e6, 0),
+        ("mem_resident", 150, 0),
+        ("wt_cache_bytes_currently_in_the_cache", 5e7, 0),
+        ("network_bytesIn", 0, 1e4),
+        ("network_bytesOut", 0, 2e4),
+    ):
+        yield f"mongodb_ss_{name}", own, number, growth
+    for kind in ("insert", "query", "update", "delete", "getmore", "command"):
+        yield "mongodb_ss_opcounters", own | {"legacy_op_type": kind}, 0, 3
+    for kind in ("current", "active", "available", "totalCreated"):
+        yield "mongodb_ss_connections", own | {"conn_type": kind}, 20, 0
+    for kind in ("deleted", "inserted", "returned", "updated"):
+        yield "mongodb_ss_metrics_document", own | {"doc_op_type": kind}, 0, 2
+
+
+def _stack_series(host: Labels) -> Iterator[tuple[str, Labels, float, float]]:
+    """Return what the stack says of itself."""
+    for job, figures in (
+        (
+            "prometheus",
+            (
+                ("config_last_reload_successful", 1, 0),
+                ("notifications_dropped_total", 0, 0),
+                ("rule_evaluation_failures_total", 0, 0),
+                ("target_scrapes_exceeded_sample_limit_total", 0, 0),
+                ("tsdb_compactions_failed_total", 0, 0),
+                ("tsdb_head_samples_appended_total", 0, 900),
+                ("tsdb_lowest_timestamp_seconds", time.time() - 30 * DAY, 0),
+                ("tsdb_storage_blocks_bytes", 2e9, 0),
+                ("tsdb_wal_storage_size_bytes", 2e8, 0),
+            ),
+        ),
+        ("alertmanager", (("config_last_reload_successful", 1, 0),)),
+        ("loki", (("distributor_bytes_received_total", 0, 4e3), ("ingester_memory_streams", 600, 0))),
+        ("promtail", (("files_active_total", 9, 0), ("dropped_entries_total", 0, 0))),
+        ("app_discovery", (("apps", 300, 0),)),
+    ):
+        own = host | {"job": job.replace("_", "-"), "instance": job}
+        for name, number, growth in figures:
+            yield f"{job}_{name}", own, number, growth
+    loki = host | {"job": "loki", "instance": "loki"}
+    yield "loki_distributor_lines_received_total", loki, 0, 40
+    yield "loki_discarded_samples_total", loki | {"reason": "rate_limited"}, 0, 0.001
+    for route in ("push", "query", "query_range", "labels", "label", "series", "ready", "metrics", "flush", "tail"):
+        for le in ("0.005", "0.05", "0.5", "5", "+Inf"):
+            # Asked of the whole range, unlike the apps' own.
+            yield (
+                "loki_request_duration_seconds_bucket",
+                loki | {"route": route, "le": le},
+                0,
+                0.1 + float(le != "0.005"),
+            )
+    for group in ("recording", "recording-minutes", "recording-slow", "platform", "apps", "host", "stack", "slo"):
+        labels = host | {"job": "prometheus", "instance": "x", "rule_group": f"/etc/rules.yml;{group}"}
+        yield "prometheus_rule_group_last_duration_seconds", labels, 0.01, 0
+    for part in ("inner_eval", "prepare_time", "queue_time", "result_sort"):
+        labels = host | {"job": "prometheus", "instance": "x", "slice": part, "quantile": "0.9"}
+        yield "prometheus_engine_query_duration_seconds", labels, 0.001, 0
+    manager = host | {"job": "alertmanager", "instance": "x"}
+    for state in ("active", "suppressed"):
+        yield "alertmanager_alerts", manager | {"state": state}, 3, 0
+    yield "alertmanager_silences", manager | {"state": "active"}, 1, 0
+    yield "alertmanager_notifications_total", manager | {"integration": "slack"}, 0, 0.01
+    yield "alertmanager_notifications_failed_total", manager | {"integration": "slack"}, 0, 0
+    for code in ("200", "302", "401", "500"):
+        yield "grafana_http_request_duration_seconds_count", host | {"job": "grafana", "status_code": code}, 0, 0.2
+    for source_name in ("port-manager", "docker"):
+        labels = host | {"job": "app-discovery", "source": source_name}
+        yield "app_discovery_source_last_success_timestamp_seconds", labels, time.time(), 0
+    node = host | {"job": "node", "instance": "deploy-1:9100"}
+    for timer in ("backup", "cleanup", "health"):
+        yield "monitoring_timer_last_result", node | {"timer": timer}, 1, 0
+    yield "monitoring_backup_last_success_timestamp_seconds", node, time.time(), 0
+    yield "node_vmstat_oom_kill", node, 0, 1e-5
+    for unit in range(300):
+        yield "node_systemd_unit_state", node | {"state": "failed", "name": f"unit-{unit}.service"}, 0, 0
+    yield "port_manager_allocation_failures_total", host | {"job": "port-manager", "instance": "p"}, 0, 1e-5
+    for name, number in (
+        ("alerts:response_time_seconds:avg30d", 300),
+        ("alerts:false_positive:ratio30d", 0.02),
+        ("monitoring:metrics_retention_seconds", 29 * DAY),
+    ):
+        yield name, {}, number, 0
 
 
 def _text(name: str, labels: Labels) -> str:
@@ -174,9 +280,10 @@ def write_blocks(data: Path, apps: int, days: int, spacing: int, end: int) -> tu
         file, written = data.parent / f"{begin}.om", 0
         with file.open("w") as writer:
             for text, value, growth in series:
-                # No panel asks them of a long time, and they are as many as all others.
-                if "_bucket{" in text and begin + HOURS * 3600 < end:
+                if begin + HOURS * 3600 < end and "loki_" not in text and any(mark in text for mark in BRIEF):
                     continue
+                # Each wavers by itself, so that ranks change: a table of the ten most has others each day.
+                phase = zlib.crc32(text.encode()) % 628 / 100
                 written += len(stamps)
                 # Gauges waver, so that they cost what real ones cost.
                 if growth:
@@ -185,7 +292,7 @@ def write_blocks(data: Path, apps: int, days: int, spacing: int, end: int) -> tu
                     writer.writelines(f"{text} {value} {at}\n" for at in stamps)
                 else:
                     writer.writelines(
-                        f"{text} {value * (1 + 0.1 * math.sin(at / 7000 + value)):.6g} {at}\n" for at in stamps
+                        f"{text} {value * (1 + 0.1 * math.sin(at / 7000 + phase)):.6g} {at}\n" for at in stamps
                     )
             writer.write("# EOF\n")
         command = [PROMTOOL, "tsdb", "create-blocks-from", "openmetrics", "--quiet", file, data]
@@ -276,6 +383,19 @@ def ask(query: source.Query, begin: int, end: int) -> tuple[float, float, int]:
     return took, used, len(answer["data"]["result"])
 
 
+def check(query: source.Query, found: int) -> str:
+    """Return what is wrong with an answer: empty where it should not be, or more series than the panel says."""
+    expected = next((why for name, why in EMPTY.items() if name in query.expr), "")
+    if not found and not expected:
+        return f"{query.dashboard}, {query.title} ({query.ref}): no series; a query that reads nothing costs nothing"
+    if found and expected:
+        return f"{query.dashboard}, {query.title} ({query.ref}): {found} series, and EMPTY says none: {expected}"
+    most = re.search(r"(?:topk|bottomk)\((\d+)", query.expr)
+    if most and found > int(most.group(1)):
+        return f"{query.dashboard}, {query.title} ({query.ref}): {found} series of at most {most.group(1)}"
+    return ""
+
+
 def ask_together(queries: list[source.Query], begin: int, end: int) -> float:
     """Return the time until all queries are answered that a browser asks over its six connections."""
     paths = [request(query, begin, end) for query in queries]
@@ -322,6 +442,7 @@ def main() -> None:
             rounds = [ask(query, begin, end) for _ in range(options.rounds)]
             took, used = min(one[0] for one in rounds), min(one[1] for one in rounds)
             rows.append((took, used, query, rounds[0][2]))
+        wrong = [problem for _, _, query, found in rows if (problem := check(query, found))]
         for uid in source.dashboards():
             mine = [query for _, _, query, _ in rows if query.dashboard == uid]
             whole[uid] = min(ask_together(mine, begin, end) for _ in range(options.rounds))
@@ -340,6 +461,8 @@ def main() -> None:
     print("\n| panel | dashboard | series | s | processor, s |\n| --- | --- | ---: | ---: | ---: |")
     for took, used, query, found in sorted(rows, key=lambda row: -row[1])[:20]:
         print(f"| {query.title} ({query.ref}) | {query.dashboard} | {found} | {took:.2f} | {used:.2f} |")
+    if wrong:
+        sys.exit("\n" + "\n".join(wrong))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def command(container: dict) -> list[str]:
     config, host = container["Config"], container["HostConfig"]
     words = ["docker", "run", "-d", "--name", container["Name"].strip("/"), "--user", config["User"]]
     words += ["--network", host["NetworkMode"], "--restart", "unless-stopped", "--cap-drop", "ALL"]
-    words += ["--security-opt", "no-new-privileges:true", "--memory", str(host["Memory"])]
+    words += ["--memory", str(host["Memory"])]
     words += ["--cpus", str(host["NanoCpus"] / 1e9)]
     words += ["--pid", host["PidMode"]] if host["PidMode"] else []
     words += ["--read-only"] if host["ReadonlyRootfs"] else []
@@ -47,7 +47,13 @@ def command(container: dict) -> list[str]:
         words += ["--mount", f"type=bind,src={mount['Source']},dst={mount['Target']}"]
         words[-1] += ",readonly" if mount.get("ReadOnly") else ""
         words[-1] += f",bind-propagation={spread}" if spread else ""
-    return [*words, config["Image"], *(config["Cmd"] or [])]
+    for entry in config["Env"] or []:
+        words += ["--env", entry]
+    for option in host["SecurityOpt"] or []:
+        words += ["--security-opt", option]
+    program, *arguments = config["Entrypoint"] or [""]
+    words += ["--entrypoint", program] if program else []
+    return [*words, config["Image"], *arguments, *(config["Cmd"] or [])]
 
 
 def wait_ready(name: str) -> None:

@@ -24,9 +24,8 @@ answers() { docker info >/dev/null 2>&1; }
 
 systemd_runs() { [[ -d /run/systemd/system ]]; }
 
-missing_packages() { # of Debian; the last three make the test images
+missing_packages() { # of Debian; the last two make the test images
   has dockerd || answers || echo docker.io iptables
-  has debootstrap || echo debootstrap
   has mmdebstrap || echo mmdebstrap
   has_headers || echo libsystemd-dev
 }

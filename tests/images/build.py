@@ -74,8 +74,9 @@ def former_catalogue() -> dict[str, Entry]:
     with open(HERE / "catalogue.toml", "rb") as reader:
         entries = tomllib.load(reader)
     versions = {}
-    for name, suite in entries["former"].items():
-        entry = {**entries[name], "suite": suite, "role": f"former_{entries[name]['role']}"}
+    for name, older in entries["former"].items():
+        word = "release" if entries[name]["kind"] == "go" else "suite"
+        entry = {**entries[name], word: older, "role": f"former_{entries[name]['role']}"}
         # The tools on this machine stay the newest.
         versions[f"{name}_former"] = {word: value for word, value in entry.items() if word != "tools"}
     return versions

@@ -54,6 +54,11 @@ scrape_configs:
   - job_name: test
     static_configs: [{targets: [localhost], labels: {job: test, __path__: /logs/*.log}}]
 """
+OTELCOL = """
+receivers: {file_log: {include: ["/logs/*.log"], start_at: beginning, resource: {service.name: otlp}}}
+exporters: {otlp_http: {endpoint: "http://loki:3100/otlp"}}
+service: {pipelines: {logs: {receivers: [file_log], exporters: [otlp_http]}}}
+"""
 PROMETHEUS = """
 scrape_configs:
   - job_name: prometheus
@@ -278,13 +283,14 @@ def test_alertmanager_takes_an_alert(alertmanager):
         ("alertmanager", ["/bin/amtool", "check-config", "/c/alertmanager.yml"]),
         ("loki", ["/usr/bin/loki", "-config.file=/c/loki.yml", "-verify-config"]),
         ("promtail", ["/usr/bin/promtail", "-config.file=/c/promtail.yml", "-check-syntax"]),
+        ("otelcol", ["/otelcol-contrib", "validate", "--config=/c/otelcol.yaml"]),
         ("blackbox_exporter", ["/bin/blackbox_exporter", "--config.file=/c/blackbox.yml", "--config.check"]),
         ("haproxy", ["haproxy", "-c", "-f", "/c/haproxy.cfg"]),
     ],
 )
 def test_the_image_holds_the_checker_of_its_configuration(name, command):
     texts = {"prometheus": PROMETHEUS, "alertmanager": ALERTMANAGER, "loki": LOKI, "promtail": PROMTAIL}
-    text = {**texts, "blackbox_exporter": BLACKBOX, "haproxy": HAPROXY}[name]
+    text = {**texts, "otelcol": OTELCOL, "blackbox_exporter": BLACKBOX, "haproxy": HAPROXY}[name]
     files = {f"/c/{Path(word.rpartition('=')[2]).name}": text for word in command if "/c/" in word}
     identity = docker(
         "create", "--label", LABEL, "--network=none", f"--entrypoint={command[0]}", image(name), *command[1:]
@@ -340,6 +346,14 @@ def test_loki_returns_what_promtail_reads(start, loki):
     query = "/loki/api/v1/query_range?query=" + urllib.parse.quote('{job="test"} |= "first"')
     lines = loki.wait(lambda: loki.get(query)["data"]["result"])
     assert [line for _, line in lines[0]["values"]] == ["a first line"]
+
+
+def test_loki_returns_what_the_opentelemetry_collector_reads(start, loki):
+    files = {"/etc/otelcol-contrib/config.yaml": OTELCOL, "/logs/a.log": "another first line\n"}
+    start("otelcol", 8888, files=files)
+    query = "/loki/api/v1/query_range?query=" + urllib.parse.quote('{service_name="otlp"} |= "first"')
+    lines = loki.wait(lambda: loki.get(query)["data"]["result"])
+    assert [line for _, line in lines[0]["values"]] == ["another first line"]
 
 
 def test_grafana_has_the_password_of_the_file(grafana):

@@ -26,9 +26,9 @@ PREFIX = "swaptest-"
 # Version → what its image's environment says, which is how it misbehaves.
 VERSIONS = {
     "1": [],
-    "2": [],
+    "2": ["PROBE_VERSION=two"],
     "exits": ["PROBE_EXIT=1"],
-    "never-ready": ["PROBE_NEVER_READY=1"],
+    "never-ready": ["PROBE_NEVER_READY=1", "PROBE_VERSION=never"],
     "slow": ["PROBE_READY_AFTER=1.5s"],
     "slow-reload": ["PROBE_SLOW_RELOAD=1s"],
 }

@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -26,10 +27,12 @@ from pathlib import Path
 import pytest
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import (
     container,
+    former,
     probe,
     staging,
     swap,
     tree,
+    units,
 )
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import Engine, EngineError
 from ansible_collections.nekocheik.deployment_monitoring.plugins.modules import service_compare, service_swap
@@ -86,6 +89,7 @@ class Stand:
             "directories": [],
             "units": [],
             "unwanted": [],
+            "initial": {},
             "dbus": False,
             "files": {
                 path: {"sha256": hashlib.sha256(data).hexdigest(), "mode": 0o640, "secret": False}
@@ -115,8 +119,8 @@ class Stand:
     def action(self) -> str:
         return str(self.compare()["action"])
 
-    def stage(self) -> str:
-        """Unpack and check; return what the checker says."""
+    def unpack(self) -> Service:
+        """Unpack the configuration as it came from the controller."""
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w:gz") as writer:
             for path, data in self.contents.items():
@@ -127,7 +131,11 @@ class Stand:
         packed.write_bytes(archive.getvalue())
         service = self.service()
         staging.unpack(str(packed), self.staging, [service])
-        return staging.check(self.engine, service, self.staging, 20)
+        return service
+
+    def stage(self) -> str:
+        """Unpack and check; return what the checker says."""
+        return staging.check(self.engine, self.unpack(), self.staging, 20)
 
     def prepared(self, decision: dict[str, t.Any], proof_seconds: float = 0) -> swap.Swap:
         deadline = time.monotonic() + self.timeout
@@ -638,45 +646,64 @@ def test_files_of_the_user_are_neither_drift_nor_lost(running: Stand) -> None:
 # Killed in the middle.
 
 KILLED = """
-import json, os, signal, sys, time
-from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import engine, swap, tree
+import json, os, shutil, signal, sys, time
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import engine, former, proof, swap, tree
 
 given = json.loads(sys.stdin.read())
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-def killing(owner, name, after):
-    original = getattr(owner, name)
+def killing(owner, name, after, turn):
+    original, calls = getattr(owner, name), []
     def wrapped(*arguments, **options):
-        if not after:
-            die()
-        original(*arguments, **options)
-        die()
+        calls.append(name)
+        result = original(*arguments, **options) if after or len(calls) < turn else None
+        if len(calls) == turn:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
     setattr(owner, name, wrapped)
-owner = {"engine": engine.Engine, "swap": swap.Swap}[given["owner"]]
-killing(owner, given["method"], given["after"])
-made = swap.Swap(engine.Engine(), given["service"], given["decision"], given["staging"], time.monotonic() + 20)
+owners = {"engine": engine.Engine, "swap": swap.Swap, "kept": former.Former, "proof": proof, "shutil": shutil}
+killing(owners[given["owner"]], *given["phase"])
+deadline = time.monotonic() + given["timeout"]
+made = swap.Swap(engine.Engine(), given["service"], given["decision"], given["staging"], deadline, given["proof"])
 made.prepare()
 made.run()
 """
 
+# Owner, method, whether after it, at which of its calls.
 PHASES = {
+    "the former files are kept": ("kept", "keep_files", True),
     "files are written": ("swap", "_put_files", True),
     "the former is renamed": ("engine", "rename", True),
     "the new one is created": ("engine", "create", True),
     "the former is stopped": ("engine", "stop", True),
+    "data are being copied": ("shutil", "copy2", True, 2),
+    "data are kept": ("kept", "keep_data", True),
     "the new one is started": ("engine", "start", True),
-    "the new one is proved": ("swap", "_prove", True),
+    "the new one is ready": ("swap", "_prove", True),
+    "the new one is asked for its work": ("proof", "wait", False),
+    "the new one is proved": ("kept", "note_proved", False),
     "the former would be removed": ("engine", "remove", False),
+}
+# From which on the new version is what was proved.
+PROVED = "the former would be removed"
+# Of a swap that fails: the first of these calls made the change, the second takes it back.
+ROLLBACK_PHASES = {
+    "the files are back": ("kept", "put_files_back", True),
+    "the new one is removed": ("engine", "remove", True),
+    "the data are back": ("kept", "put_data_back", True),
+    "the former has its name": ("engine", "rename", True, 2),
+    "the former is started": ("engine", "start", True, 2),
+    "the former is proved": ("swap", "_prove", True, 2),
+    "what was kept goes": ("kept", "forget", False, 2),
 }
 
 
-def kill_during(stand: Stand, owner: str, method: str, after: bool) -> None:
+def kill_during(stand: Stand, owner: str, method: str, after: bool, turn: int = 1) -> None:
     decision = stand.compare()
     assert stand.stage() == ""
     given = {
         "owner": owner,
-        "method": method,
-        "after": after,
+        "phase": [method, after, turn],
+        "timeout": stand.timeout,
+        "proof": 2,
         "service": stand.service(),
         "decision": decision,
         "staging": stand.staging,
@@ -692,26 +719,179 @@ def kill_during(stand: Stand, owner: str, method: str, after: bool) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-@pytest.mark.parametrize("phase", PHASES.values(), ids=PHASES)
-def test_a_swap_that_is_killed_is_mended_by_the_next_run(running: Stand, phase: tuple[str, str, bool]) -> None:
-    running.version = "2"
-    running.configure("second\n")
-    kill_during(running, *phase)
-    running.stands()
-    assert running.containers() == [running.name]
-    assert running.inspection()["Config"]["Image"] == "swaptest-probe:2"
-    assert running.ask("/config") == "second\n"
+def left(stand: Stand) -> list[str]:
+    """Return what lies beside the live data and configuration."""
+    folders = [stand.root / "data", stand.root / "etc"]
+    there = {path.name for folder in folders for path in folder.iterdir()}
+    return sorted(there - {stand.name, ".staging"})
 
 
-@pytest.mark.parametrize("phase", ["the former is renamed", "the new one is proved"])
-def test_after_a_killed_swap_the_former_can_still_be_wanted(running: Stand, phase: str) -> None:
-    former = running.life()[0]
-    running.version = "2"
-    kill_during(running, *PHASES[phase])
-    running.version = "exits"
-    outcome = running.apply()
+@pytest.fixture
+def converted(running: Stand) -> Stand:
+    """A service whose data a new version changes: its line in "starts" must not be there for the former one."""
+    running.changes["converted"] = ["starts"]
+    running.changes["proof"] = [{"path": "/config", "expect": "."}]
+    return running
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_swap_that_is_killed_is_mended_by_the_next_run(converted: Stand, phase: str) -> None:
+    converted.version = "2"
+    converted.configure("second\n")
+    kill_during(converted, *PHASES[phase])
+    converted.stands()
+    assert converted.containers() == [converted.name]
+    assert converted.inspection()["Config"]["Image"] == "swaptest-probe:2"
+    assert converted.ask("/config") == "second\n"
+    assert left(converted) == []
+
+
+@pytest.mark.parametrize("phase", [phase for phase in PHASES if phase != PROVED])
+def test_after_a_killed_swap_and_a_broken_image_all_that_was_is_back(converted: Stand, phase: str) -> None:
+    before = converted.life()
+    converted.version = "2"
+    converted.configure("second\n")
+    kill_during(converted, *PHASES[phase])
+    converted.version = "exits"
+    outcome = converted.apply()
     assert "ends by itself" in outcome["error"]
-    assert_former_is_back(running, (former, ""), outcome)
+    assert_former_is_back(converted, before, outcome)
+    assert set(converted.starts()) == {""}
+    assert left(converted) == []
+
+
+def test_what_was_proved_before_the_kill_is_what_a_broken_image_goes_back_to(converted: Stand) -> None:
+    converted.version = "2"
+    converted.configure("second\n")
+    kill_during(converted, *PHASES[PROVED])
+    converted.version = "exits"
+    assert "ends by itself" in converted.apply()["error"]
+    assert converted.inspection()["Config"]["Image"] == "swaptest-probe:2"
+    assert converted.ask("/config") == "second\n"
+    assert "two" in converted.starts()
+
+
+def test_what_was_written_since_the_kill_stays_when_the_same_image_is_wanted_again(converted: Stand) -> None:
+    """Nobody may have noticed for days that the play was cut off."""
+    converted.version = "2"
+    kill_during(converted, *PHASES["the new one is proved"])
+    with (converted.root / "data" / converted.name / "starts").open("a") as file:
+        file.write("written since\n")
+    converted.stands()
+    assert converted.starts() == ["", "two", "written since", "two"]
+
+
+def test_the_same_image_that_fails_after_a_kill_gives_way_to_all_that_was(converted: Stand) -> None:
+    before = converted.life()
+    converted.version = "2"
+    converted.configure("second\n")
+    kill_during(converted, *PHASES["the new one is proved"])
+    converted.changes["proof"] = [{"path": "/nothing-here"}]
+    outcome = rolling(converted)
+    assert "/nothing-here answers 404" in outcome["error"]
+    assert_former_is_back(converted, before, outcome)
+    assert set(converted.starts()) == {""}
+
+
+def test_data_that_were_restored_since_the_kill_are_left_alone(converted: Stand) -> None:
+    converted.version = "2"
+    kill_during(converted, *PHASES["the new one is ready"])
+    place = converted.root / "data" / converted.name
+    place.rename(place.with_name("aside"))
+    subprocess.run(["cp", "-a", str(place.with_name("aside")), str(place)], check=True)
+    (place / "starts").write_text("restored\n")
+    converted.version = "exits"
+    assert converted.apply()["restored"] == "the former service runs again"
+    assert converted.starts()[0] == "restored"
+
+
+@pytest.mark.parametrize("phase", ROLLBACK_PHASES)
+def test_a_rollback_that_is_killed_is_ended_by_the_next_run(converted: Stand, phase: str) -> None:
+    before = converted.life()
+    converted.version, converted.timeout = "never-ready", 1.0
+    converted.configure("second\n")
+    kill_during(converted, *ROLLBACK_PHASES[phase])
+    converted.version, converted.timeout = "exits", 20.0
+    outcome = converted.apply()
+    assert "ends by itself" in outcome["error"]
+    assert_former_is_back(converted, before, outcome)
+    assert set(converted.starts()) == {""}
+    assert left(converted) == []
+
+
+@pytest.mark.parametrize("phase", ["the new one is created", "the new one is started"])
+def test_a_first_start_that_is_killed_leaves_the_data_as_they_were(stand: Stand, phase: str) -> None:
+    """Its container is gone and its data are not: an uninstall that keeps them, or a hand."""
+    stand.stands()
+    stand.changes["converted"] = ["starts"]
+    stand.engine.remove(stand.name)
+    stand.version = "2"
+    kill_during(stand, *PHASES[phase])
+    stand.version = "never-ready"
+    stand.timeout = 1.0
+    assert "still replaying" in stand.apply()["error"]
+    stand.version, stand.timeout = "1", 20.0
+    stand.stands()
+    assert "never" not in stand.starts()
+
+
+@pytest.mark.parametrize("reload", [True, False], ids=["reload", "restart"])
+def test_a_killed_change_of_configuration_can_still_be_taken_back(running: Stand, reload: bool) -> None:
+    before = running.life()
+    running.changes["reload"] = running.service()["reload"] if reload else None
+    running.configure("second\n")
+    running.configure("new\n", "added.conf")
+    kill_during(running, *PHASES["files are written"])
+    running.configure("trap\n")
+    outcome = running.apply()
+    assert outcome["error"]
+    assert_former_is_back(running, before, outcome)
+    assert not running.live("added.conf").exists()
+    assert left(running) == []
+
+
+def test_units_of_a_killed_change_are_brought_into_force_or_taken_back(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kill is an exception that nothing catches; systemd is imitated."""
+    monkeypatch.setattr(units, "differences", lambda *_: [])
+    monkeypatch.setattr(units, "remove", lambda *_: None)
+    stand.changes |= {"units": ["one.timer"], "config_target": None, "data_target": None, "user": "0:0", "check": None}
+    seen: list[str] = []
+
+    def change(text: str, put: Callable[..., None]) -> Outcome:
+        stand.configure(text, "units/one.timer")
+        monkeypatch.setattr(units, "put", put)
+        decision = stand.compare()
+        assert decision["action"] == "units"
+        stand.unpack()
+        return t.cast("Outcome", stand.prepared(decision).run())
+
+    def take(_names: list[str], directory: str) -> None:
+        seen.append((Path(directory) / "one.timer").read_text())
+
+    def die(*_: t.Any) -> None:
+        raise SystemExit
+
+    def refuse(names: list[str], directory: str) -> None:
+        take(names, directory)
+        if seen[-1] == "third":
+            raise units.UnitError("no")
+
+    assert change("first", take)["error"] == ""
+    assert stand.action() == "none"
+    with pytest.raises(SystemExit):
+        change("second", die)
+    assert stand.action() == "units"
+    outcome = change("third", refuse)
+    assert outcome["restored"] == "the former units are in force again"
+    assert seen == ["first", "third", "first"]
+    with pytest.raises(SystemExit):
+        change("second", die)
+    assert change("second", take)["error"] == ""
+    assert seen[-1] == "second"
+    assert stand.action() == "none"
+    assert left(stand) == []
 
 
 @pytest.mark.parametrize("phase", ["files are written"])
@@ -746,6 +926,18 @@ def test_a_killed_swap_whose_next_run_fails_early_keeps_the_former_container(
     assert "no space left" in outcome["error"]
     assert running.life()[0] == former
     assert eventually(lambda: running.ready() == "")
+
+
+def test_a_decision_that_another_run_has_overtaken_does_no_harm(running: Stand) -> None:
+    """Two runs compare, then take turns: what the second one is to remove, the first one has removed."""
+    running.live("extra.conf").write_text("x")
+    running.configure("second\n")
+    decision = running.compare()
+    assert running.apply()["error"] == ""
+    assert running.stage() == ""
+    assert running.prepared(decision).run()["error"] == ""
+    assert running.ask("/config") == "second\n"
+    assert running.action() == "none"
 
 
 def test_a_service_that_is_not_wanted_goes_after_a_killed_swap_too(running: Stand) -> None:
@@ -880,11 +1072,191 @@ def test_what_a_failed_successor_did_to_the_data_is_undone(running: Stand) -> No
     assert len(running.starts()) == len(before) + 1
 
 
+def test_a_hot_journal_of_the_new_version_is_not_replayed_into_the_former_database(
+    running: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real database, and a real migration that is killed half way while the new version runs."""
+    path = running.root / "data" / running.name / "base.db"
+    with sqlite3.connect(path) as database:
+        database.execute("create table user (id integer primary key, name text)")
+        database.executemany("insert into user (name) values (?)", [(f"user {n}" * 50,) for n in range(500)])
+    database.close()
+    os.chown(path, USER, USER)
+    was = path.read_bytes()
+    migration = (
+        "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "db.execute('pragma cache_size = 5'); db.execute('begin immediate');"
+        "db.execute(\"update user set name = name || 'converted' || id\");"
+        "db.execute('create table more as select * from user'); os.kill(os.getpid(), 9)"
+    )
+    prove, killed = swap.Swap._prove, []
+
+    def migrate(made: swap.Swap, deadline: float | None = None) -> None:
+        if not killed:
+            killed.append(subprocess.run([sys.executable, "-c", migration, str(path)], check=False).returncode)
+            assert path.with_name("base.db-journal").stat().st_size > 512, "no hot journal: the test proves nothing"
+            assert path.read_bytes() != was
+            raise swap.SwapError("killed while it migrates")
+        prove(made, deadline)
+
+    monkeypatch.setattr(swap.Swap, "_prove", migrate)
+    running.version = "2"
+    running.changes["converted"] = ["base.db"]
+    outcome = running.apply()
+    assert outcome["restored"] == "the former service runs again"
+    assert killed == [-signal.SIGKILL]
+    assert path.read_bytes() == was
+    assert [entry.name for entry in path.parent.glob("base.db*")] == ["base.db"]
+    assert (path.stat().st_uid, path.stat().st_gid) == (USER, USER)
+    with sqlite3.connect(path) as database:
+        assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
+        assert database.execute("select count(*) from user where name like '%converted%'").fetchall() == [(0,)]
+
+
+def test_what_lies_beside_a_database_is_kept_with_it(running: Stand) -> None:
+    running.changes |= {"memory": 65 << 20, "proof": [{"path": "/nothing-here"}], "converted": ["base.db"]}
+    place = running.root / "data" / running.name
+    for ending in ("", "-wal", "-shm"):
+        (place / f"base.db{ending}").write_text("former" + ending)
+
+    def spoil(*_: t.Any) -> str:
+        for ending in ("", "-wal", "-journal"):
+            (place / f"base.db{ending}").write_text("new")
+        (place / "base.db-shm").unlink()
+        return "no"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(swap.proof, "wait", spoil)
+        assert rolling(running)["restored"] == "the former service runs again"
+    found = {path.name: path.read_text() for path in place.glob("base.db*")}
+    assert found == {"base.db": "former", "base.db-wal": "former-wal", "base.db-shm": "former-shm"}
+
+
+def test_a_disk_that_fills_up_while_data_are_copied_spoils_nothing(
+    running: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = running.root / "data" / running.name / "base.db"
+    place.write_text("all of it")
+    copy2 = shutil.copy2
+
+    def full(source: str, target: str, **options: t.Any) -> None:
+        if not source.endswith("base.db"):
+            copy2(source, target, **options)
+            return
+        Path(target).write_text("all")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(former.shutil, "copy2", full)
+    before = running.life()
+    running.version = "2"
+    running.changes["converted"] = ["starts", "base.db"]
+    outcome = running.apply()
+    assert "No space left on device" in outcome["error"]
+    assert_former_is_back(running, before, outcome)
+    assert place.read_text() == "all of it"
+    assert set(running.starts()) == {""}
+    assert left(running) == []
+
+
+def test_without_room_for_its_data_the_former_one_is_not_even_stopped(
+    running: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = running.life()
+    monkeypatch.setattr(probe, "free_bytes", lambda _path: 1)
+    running.version = "2"
+    running.changes["converted"] = ["starts"]
+    outcome = running.apply()
+    assert "has 1 bytes free, and to keep the data that the new version converts takes 1" in outcome["error"]
+    assert outcome["restored"] == "the former service was not stopped"
+    assert running.life() == before
+
+
+def test_former_data_on_a_file_system_of_their_own_come_back_by_a_copy(
+    running: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def other_device(source: str, target: str) -> None:
+        if "/.former-" in source:
+            raise OSError(18, "Invalid cross-device link")
+        replace(source, target)
+
+    monkeypatch.setattr(former.os, "replace", other_device)
+    running.version, running.timeout = "never-ready", 1.0
+    running.changes["converted"] = ["starts"]
+    assert running.apply()["restored"] == "the former service runs again"
+    assert set(running.starts()) == {""}
+    status = (running.root / "data" / running.name / "starts").stat()
+    assert (status.st_uid, status.st_gid) == (USER, USER)
+
+
+def test_what_is_kept_is_roots_alone(running: Stand) -> None:
+    running.configure("second\n")
+    running.version = "2"
+    decision = running.compare()
+    assert running.stage() == ""
+    made = running.prepared(decision)
+    made._put_files()
+    assert Path(made.kept.path).stat().st_mode & 0o777 == 0o700
+    assert Path(made.kept.path).stat().st_uid == 0
+
+
+def test_a_former_one_that_did_not_run_is_put_back_and_not_started(running: Stand) -> None:
+    identity = running.life()[0]
+    running.engine.stop(running.name, 5)
+    running.version = "exits"
+    outcome = running.apply()
+    assert outcome["restored"] == "the former service is back; it did not run before either"
+    assert running.life()[0] == identity
+    assert running.inspection()["State"]["Running"] is False
+    assert running.containers() == [running.name]
+
+
+# Older versions.
+
+
+def test_an_older_version_does_not_get_data_whose_container_is_gone(running: Stand) -> None:
+    running.changes["forward_only"] = True
+    running.version = "2"
+    running.stands()
+    running.changes["state"] = "absent"
+    assert running.apply()["action"] == "remove"
+    running.changes["state"] = "present"
+    running.version = "1"
+
+    def told() -> list[str]:
+        return service_compare.downgrades([running.service()], {running.name: running.compare()})
+
+    assert told()[0].startswith(f"{running.name}_version: 1 is older than 2, which wrote its data")
+    shutil.rmtree(running.root / "data" / running.name)
+    assert told() == []
+
+
+def test_a_removal_writes_down_the_version_that_an_earlier_collection_did_not(running: Stand) -> None:
+    running.version = "2"
+    running.stands()
+    assert left(running) == []
+    running.changes |= {"forward_only": True, "state": "absent"}
+    running.apply()
+    assert former.noted_version(running.service()) == "swaptest-probe:2"
+
+
+def test_a_version_that_was_not_proved_is_not_written_down(running: Stand) -> None:
+    running.changes["forward_only"] = True
+    running.version = "2"
+    running.stands()
+    running.version = "exits"
+    assert running.apply()["error"]
+    assert former.noted_version(running.service()) == "swaptest-probe:2"
+
+
 def test_an_older_version_of_what_only_goes_forward_is_refused() -> None:
-    services = [{"name": "loki", "image": "x/loki:3.6.0", "forward_only": True}]
+    services: list[Service] = [
+        {"name": "loki", "image": "x/loki:3.6.0", "forward_only": True, "data_dir": "/nowhere/loki"}
+    ]
 
     def told(former: str) -> list[str]:
-        return service_compare.downgrades(services, {"loki": {"former_image": former}})
+        return service_compare.downgrades(services, {"loki": {"former_image": former, "action": "recreate"}})
 
     assert told("x/loki:3.5.9") == told("x/loki:3.6.0") == told("") == told("x/loki:own") == []
     assert told("x/loki:3.10.0")[0].startswith("loki_version: 3.6.0 is older than 3.10.0, which runs")

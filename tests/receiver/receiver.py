@@ -6,6 +6,7 @@ POST /services/CHANNEL        a Slack webhook, bound to a channel
 POST /api/chat.postMessage    a Slack bot's message; the channel is in it, the token in the header
 POST /webhook/NAME            any other webhook
 POST /broken/…                answers 500
+POST /slow/…                  answers 500 after two seconds
 GET /messages                 all that came: [{"at": seconds, "channel": …, "token": …, "body": …}]
 DELETE /messages              forget them
 """
@@ -41,7 +42,9 @@ class Handler(BaseHTTPRequestHandler):
         """Take a message."""
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         kind, _, name = self.path.strip("/").partition("/")
-        if kind == "broken":
+        if kind == "slow":
+            time.sleep(2)
+        if kind in ("broken", "slow"):
             self._answer(500, b"broken")
             return
         bot = self.path == "/api/chat.postMessage"

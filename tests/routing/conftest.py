@@ -55,6 +55,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Al
             ["docker", "run", "--detach", "--rm", "--name", name, "--network=host", "--user=0:0",
              "--label=monitoring-test=routing", f"--volume={tree}:/etc/alertmanager:ro", image,
              "--config.file=/etc/alertmanager/alertmanager.yml", "--storage.path=/tmp", "--cluster.listen-address=",
+             "--enable-feature=receiver-name-in-metrics",
              f"--web.listen-address=127.0.0.1:{port}", "--web.external-url=https://alerts.example.com/"],
             check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import time
@@ -190,7 +191,10 @@ FOLLOWS = {
     ),
     "the Tunnel Manager": (
         {"alertname": "ServiceDown", "severity": "critical", "service": "tunnel-manager"},
-        [{"alertname": "AppPublicNameDown", "severity": "warning", "app": "shop-main"}],
+        [
+            {"alertname": "AppPublicNameDown", "severity": "warning", "app": "shop-main"},
+            {"alertname": "PublicNameDown", "severity": "warning", "hostname": "grafana.example.com"},
+        ],
         [{"alertname": "AppDown", "severity": "warning", "app": "shop-main"}],
     ),
     "MongoDB": (
@@ -309,6 +313,23 @@ def test_a_message_says_what_where_since_when_and_where_to_look(alerting: Alerti
     assert "|Silence>" in text
 
 
+CALL = "<!channel> & <@U1>"
+SHOWN = "&lt;!channel&gt; &amp; &lt;@U1&gt;"
+
+
+@pytest.mark.parametrize("severity", ["warning", "notice"])
+def test_what_strangers_wrote_calls_nobody(alerting: Alerting, severity: str) -> None:
+    labels = {"alertname": "Own", "severity": severity, "team": "deployment", "host": f"{CALL} {severity}"}
+    alerting.send(labels, summary=f"Branch {CALL}", description=f"It said: {CALL} {severity}")
+    (message,) = alerting.wait(1, f"{SHOWN} {severity}")
+    (attachment,) = message["body"]["attachments"]
+    assert SHOWN in attachment["title"]
+    assert SHOWN in attachment["fallback"]
+    assert f"It said: {SHOWN}" in attachment["text"]
+    assert "<!channel>" not in json.dumps(message["body"])
+    assert "<@U1>" not in json.dumps(message["body"])
+
+
 def test_a_resolved_message_says_how_long_it_lasted(alerting: Alerting) -> None:
     alerting.send(cpu("web2"), since=125, **LINKS)
     alerting.wait(1, "· web2")
@@ -319,6 +340,21 @@ def test_a_resolved_message_says_how_long_it_lasted(alerting: Alerting) -> None:
     assert attachment["color"] == "#2eb886"
     assert re.search("It lasted 2m [5-9]s", attachment["text"])
     assert "|Silence>" not in attachment["text"]
+
+
+def test_in_mute_hours_only_what_is_critical_is_told(start: Callable[..., Alerting]) -> None:
+    muted = start(alertmanager_mute_times=[{"weekdays": ["sunday:saturday"]}])
+    muted.send(
+        {"alertname": "Own", "host": "night"},
+        {"alertname": "Other", "severity": "warning", "team": "nobody", "host": "night"},
+        {"alertname": "HighCPU", "severity": "warning", "team": "infrastructure", "host": "night"},
+        {"alertname": "DeploymentNotice", "severity": "notice", "team": "deployment", "host": "night"},
+        summary="night",
+    )
+    # Longer than the others would have waited.
+    time.sleep(2)
+    muted.send(down("port-manager", "night"))
+    assert channels(muted.wait(1, "night")) == ["critical"]
 
 
 def test_a_bot_writes_french_to_the_channel_that_was_named(start: Callable[..., Alerting]) -> None:

@@ -32,7 +32,7 @@ case(
     labels='host="a", job="node", severity="warning", team="infrastructure"',
 )
 case("TargetDown", "one target alone is no host that is gone", f"{NODE}  0x40", fires="3m")
-for job in ("health", "mongodb", "app-health", "app-metrics", "app-public"):
+for job in ("health", "mongodb", "app-health", "app-metrics", "app-public", "public"):
     case("TargetDown", f"not {job}", f'up{{job="{job}",instance="a:1",host="a"}}  0x40\n{OTHER}  1x40', silent="10m")
 case("TargetDown", "not when the whole host is gone", f"{NODE}  0x40\n{OTHER}  0x40", silent="10m")
 case(
@@ -46,6 +46,13 @@ case(
     "what is asked from elsewhere does not make a host of one target",
     f'{NODE}  0x40\nup{{job="app-public",instance="x",host="a"}}  0x40',
     fires="10m",
+)
+case(
+    "TargetDown",
+    "two targets of nobody's host",
+    'up{job="own",instance="x"}  0x40\nup{job="own",instance="y"}  0x40',
+    fires="3m",
+    count=2,
 )
 MANAGER = 'up{job="port-manager",instance="a:3005",host="a"}'
 HEALTH = 'probe_success{job="health",instance="a:3005",host="a",service="port-manager"}'
@@ -95,6 +102,22 @@ case(
     "not while everything starts",
     "\n".join(f'up{{job="{job}",host="default-one"}}  _x19 1x40' for job in JOBS),
     silent="4m45s 5m 6m",
+)
+
+GRAFANA = 'probe_success{job="public",instance="https://g.example.com/",host="a",hostname="g.example.com"}'
+case(
+    "PublicNameDown",
+    "five minutes",
+    f"{GRAFANA}  1x4 0x24 1x20",
+    fires="6m15s 7m15s",
+    silent="6m 7m30s",
+    labels='hostname="g.example.com", severity="warning", team="infrastructure"',
+)
+case(
+    "PublicNameDown",
+    "not of an app, which has an alert of its own",
+    f"{GRAFANA.replace('public', 'app-public')}  0x60",
+    silent="10m",
 )
 
 for job, metric in (
@@ -207,7 +230,11 @@ for metric in (
         labels='severity="warning", team="infrastructure"',
     )
 
-for metric in ("promtail_dropped_entries_total", "loki_write_dropped_entries_total"):
+for metric in (
+    "promtail_dropped_entries_total",
+    "loki_write_dropped_entries_total",
+    "otelcol_exporter_send_failed_log_records_total",
+):
     series, target = f'{metric}{{job="l",instance="a:1",host="a",reason="r"}}', 'up{job="l",instance="a:1",host="a"}'
     case(
         "LogCollectorDropping",
@@ -310,6 +337,13 @@ case(
 )
 case(
     "TimerFailed",
+    "it never ran since it was installed, and there is no result",
+    f"monitoring_timer_last_run_timestamp_seconds{{{TIMER}}}  0x400\nmonitoring_timer_interval_seconds{{{TIMER}}}  3600x400",
+    fires="1h35m15s",
+    silent="1h35m",
+)
+case(
+    "TimerFailed",
     "it ran",
     f"monitoring_timer_last_run_timestamp_seconds{{{TIMER}}}  0x240 3600x400\n"
     f"monitoring_timer_interval_seconds{{{TIMER}}}  3600x400",
@@ -335,19 +369,29 @@ for metric in (
 case(
     "ServiceDown",
     "two failed checks in a row",
-    f"{HEALTH}  1x4 0x2 1x9",
-    fires="1m30s 1m45s",
-    silent="1m15s 2m",
+    f"{HEALTH}  1x12 0x5 1x27",
+    step="5s",
+    fires="1m25s 1m30s",
+    silent="1m20s 1m35s",
     labels='host="a", service="port-manager", severity="critical", team="infrastructure"',
 )
-case("ServiceDown", "one failed check", f"{HEALTH}  1x4 0 1x9", silent="1m15s 1m30s 2m")
+case(
+    "ServiceDown",
+    "one failed check, and one whose good answer takes 5 seconds",
+    f"{HEALTH}  1x12 0x3 1x27",
+    step="5s",
+    silent="1m20s 1m15s 1m25s 1m30s",
+    naive='probe_success{job="health"} == 0',
+    naive_for="15s",
+    naive_fires=True,
+)
 case("ServiceDown", "an app is no service", 'probe_success{job="app-health",host="a",service="x"}  0x40', silent="10m")
 case(
     "ServiceDown",
     "nobody checks it and its metrics are gone",
     f"{MANAGER}  1x4 0x9 1x9\n{OTHER}  1x40",
-    fires="2m15s 3m30s",
-    silent="2m 3m45s",
+    fires="2m30s 3m30s",
+    silent="2m15s 3m45s",
     labels='service="port-manager"',
 )
 case("ServiceDown", "another job is no service", f"{NODE}  0x40\n{OTHER}  1x40", silent="10m")
@@ -369,6 +413,12 @@ case(
     "the whole host is gone, though asked from elsewhere it answers",
     f'{MANAGER}  0x40\n{OTHER}  0x40\nup{{job="app-public",host="a"}}  1x40',
     silent="10m",
+)
+case(
+    "ServiceDown",
+    "two targets of nobody's host are none that is gone",
+    'up{job="port-manager",instance="x"}  0x40\nup{job="own",instance="y"}  0x40',
+    fires="10m",
 )
 case(
     "ServiceDown",
@@ -403,6 +453,12 @@ case(
     "the whole host is gone, though asked from elsewhere it answers",
     f'{EXPORTER}  0x40\n{OTHER}  0x40\nup{{job="app-public",host="a"}}  1x40',
     silent="10m",
+)
+case(
+    "MongoDBDown",
+    "two targets of nobody's host are none that is gone",
+    'up{job="mongodb",instance="x"}  0x40\nup{job="own",instance="y"}  0x40',
+    fires="10m",
 )
 case("MongoDBDown", "one target is no host", f'{EXPORTER}  0x40\nup{{job="app-public",host="a"}}  0x40', fires="10m")
 
@@ -597,11 +653,23 @@ case("HostDown", "something answers", f"{NODE}  0x40\n{OTHER}  1x40", silent="10
 case("HostDown", "one target alone is no host", f"{NODE}  0x40", silent="10m")
 case(
     "HostDown",
+    "nor do other public names",
+    f'{NODE}  0x40\n{OTHER}  0x40\nup{{job="public",host="a"}}  1x40',
+    fires="10m",
+)
+case(
+    "HostDown",
     "what is asked from elsewhere does not count",
     f'{NODE}  0x40\n{OTHER}  0x40\nup{{job="app-public",host="a"}}  1x40',
     fires="10m",
 )
 case("HostDown", "nor does it make two", f'{NODE}  0x40\nup{{job="app-public",host="a"}}  0x40', silent="10m")
+case(
+    "HostDown",
+    "two targets of nobody's host are none",
+    'up{job="own",instance="x"}  0x40\nup{job="own",instance="y"}  0x40',
+    silent="10m",
+)
 case(
     "HostDown",
     "of two hosts only the one",
@@ -614,7 +682,7 @@ DISK = 'job="node",instance="a:9100",host="a",device="/dev/sda1",fstype="ext4",m
 SIZE, AVAIL = f"node_filesystem_size_bytes{{{DISK}}}", f"node_filesystem_avail_bytes{{{DISK}}}"
 READONLY = f"node_filesystem_readonly{{{DISK}}}"
 for alert, limit, severity, hold, keep in (
-    ("DiskSpaceCritical", 10, "critical", 4, 8),
+    ("DiskSpaceCritical", 10, "critical", 2, 8),
     ("DiskSpaceLow", 20, "warning", 40, 20),
 ):
     low, ok = limit - 0.2, limit
@@ -704,8 +772,8 @@ case(
     "MemoryCritical",
     "just above 95 %",
     f"{ALL}  1000x200\n{AVAILABLE}  50x4 49x20 51x60",
-    fires="2m15s 8m15s",
-    silent="2m 8m30s",
+    fires="1m45s 8m15s",
+    silent="1m30s 8m30s",
     labels='host="a", severity="critical", team="infrastructure"',
 )
 case("MemoryCritical", "95 % exactly", f"{ALL}  1000x200\n{AVAILABLE}  50x200", silent="30m")
@@ -811,6 +879,30 @@ case(
     silent="6m 7m30s",
     labels='host="a", project="shop", branch="main", app="shop-main", severity="warning", team="applications"',
 )
+case(
+    "AppDown",
+    "new, and never seen well: it is being built",
+    f"{PROBE}  _x5 0x60\n{INFO}  1x80\n{BLACKBOX}  1x80",
+    fires="11m15s",
+    silent="6m15s 11m",
+    naive='min by (app) (probe_success{job="app-health"}) == 0',
+    naive_for="5m",
+    naive_fires=True,
+)
+case(
+    "AppDown",
+    "new, and another probe of it is good",
+    f'{PROBE}  0x60\nprobe_success{{job="app-public",{APP}}}  1x60',
+    fires="10m15s",
+    silent="9m45s",
+)
+case(
+    "AppDown",
+    "new, and its public name is known for long",
+    f'{PROBE}  _x40 0x60\nprobe_success{{job="app-public",{APP}}}  0x100',
+    silent="16m",
+)
+case("AppDown", "seen well for a minute, and then it stops", f"{PROBE}  1x4 0x260", fires="6m15s 61m 64m", silent="6m")
 case("AppDown", "one good answer between", f"{PROBE}  0x19 1x0 0x19 1x20", silent="5m 9m30s")
 case(
     "AppDown", "removed on purpose", f"{PROBE}  1x4 0x4 stale\n{INFO}  1x8 stale\n{BLACKBOX}  1x60", silent="6m15s 10m"
@@ -964,6 +1056,14 @@ case(
 )
 case(
     "CertificateExpiry",
+    "of the stack's own names, too",
+    f'probe_ssl_earliest_cert_expiry{{job="public",instance="https://x/",hostname="x",host="a"}}  {7 * DAY}x200',
+    step="1m",
+    fires="1h",
+    labels='hostname="x", severity="warning", team="infrastructure"',
+)
+case(
+    "CertificateExpiry",
     "15 days",
     f'probe_ssl_earliest_cert_expiry{{job="app-public",hostname="x",host="a"}}  {15 * DAY}x200',
     step="1m",
@@ -977,6 +1077,18 @@ BURNS = {
     "fast": [("1h", "5m", 14.4), ("6h", "30m", 6)],
     "slow": [("1d", "2h", 3), ("3d", "6h", 1)],
 }
+# Window → a step, the moment when it is full, and the steps until then.
+BEFORE = {"1h": ("90s", "1h", 40), "6h": ("10m", "6h", 36), "1d": ("40m", "24h", 36), "3d": ("2h", "72h", 36)}
+
+
+def history(series: str, values: str, probe: str = "1x2500") -> str:
+    """Return the short window, the ratio of five minutes that shows an app's age, and its probe."""
+    found = [f"{series}  {values}"]
+    if not series.startswith("app:up:ratio5m"):
+        found.append(f"app:up:ratio5m{{{APP}}}  {'_ ' if values.startswith('_') else ''}1x2500")
+    return "\n".join(found + [f"{PROBE}  {probe}"] * bool(probe))
+
+
 for window, pairs in BURNS.items():
     for long, short, factor in pairs:
         for what, more, less, failures, fires in (
@@ -985,7 +1097,7 @@ for window, pairs in BURNS.items():
             ("the short window is within its limits", 1.05, 0.95, 3, False),
             ("two failures are no statistics", 1.05, 1.05, 2, False),
         ):
-            moments = {"fires": "1m"} if fires else {"silent": "1m"}
+            moments = {"fires": "1m", "silent": "45s"} if fires else {"silent": "1m"}
             case(
                 "DeploymentSuccessBudgetBurn",
                 f"{long} and {short}: {what}",
@@ -998,15 +1110,21 @@ for window, pairs in BURNS.items():
             )
             if failures == 2:
                 continue
-            case(
-                "AppUptimeBudgetBurn",
-                f"{long} and {short}: {what}",
-                f"app:up:ratio{long}{{{APP}}}  {1 - factor * 0.005 * more:.6f}x9\n"
-                f"app:up:ratio{short}{{{APP}}}  {1 - factor * 0.005 * less:.6f}x9\n{PROBE}  1x9",
-                alone=True,
-                labels=f'app="shop-main", window="{window}", severity="warning", team="applications"',
-                **moments,
-            )
+            step, moment, samples = BEFORE[long]
+            for age, older in (("", True), (", and the app is a little younger", False))[: 1 + fires]:
+                case(
+                    "AppUptimeBudgetBurn",
+                    f"{long} and {short}: {what}{age}",
+                    f"app:up:ratio{long}{{{APP}}}  {1 - factor * 0.005 * more:.6f}x{samples}\n"
+                    + history(
+                        f"app:up:ratio{short}{{{APP}}}",
+                        f"{'' if older else '_ '}{1 - factor * 0.005 * less:.6f}x{samples}",
+                    ),
+                    alone=True,
+                    step=step,
+                    labels=f'app="shop-main", window="{window}", severity="warning", team="applications"',
+                    **({"fires": moment} if fires and older else {"silent": moment}),
+                )
     long, short = pairs[0][:2]
     bad = (
         f'deployment:success:ratio{long}{{host="a"}}  0x120\ndeployment:success:ratio{short}{{host="a"}}  0x20 1x100\n'
@@ -1021,6 +1139,13 @@ for window, pairs in BURNS.items():
         silent="20m15s",
         labels=f'window="{window}"',
     )
+    case(
+        "DeploymentSuccessBudgetBurn",
+        f"{window}: DeploymentFailures fires half a minute later",
+        f'{bad}\nALERTS{{alertname="DeploymentFailures",alertstate="firing",host="a"}}  _x2 1x120',
+        alone=True,
+        silent="30s 1m 10m",
+    )
     for state, name, fires in (
         ("firing", "DeploymentFailures", False),
         ("pending", "DeploymentFailures", True),
@@ -1034,38 +1159,46 @@ for window, pairs in BURNS.items():
             labels=f'window="{window}"',
             **({"fires": "10m"} if fires else {"silent": "10m"}),
         )
-    bad = f"app:up:ratio{long}{{{APP}}}  0x120\napp:up:ratio{short}{{{APP}}}  0x20 1x100"
+    # Four steps are 15 minutes, and one more or less is what the mutants make of them.
+    steps = {"fast": 16, "slow": 384}[window]
     case(
         "AppUptimeBudgetBurn",
         f"{window}: goes on for 15 minutes",
-        f"{bad}\n{PROBE}  1x120",
+        f"app:up:ratio{long}{{{APP}}}  0x{2 * steps}\n"
+        + history(f"app:up:ratio{short}{{{APP}}}", f"0x{steps + 1} 1x{steps}"),
         alone=True,
-        fires="20m",
-        silent="20m15s",
+        step="225s",
+        fires=f"{225 * (steps + 5)}s",
+        silent=f"{225 * (steps + 6)}s",
         labels=f'window="{window}"',
     )
+    step, moment, samples = BEFORE[long]
+    bad = f"app:up:ratio{long}{{{APP}}}  0x99\n" + history(f"app:up:ratio{short}{{{APP}}}", "0x99", probe="")
     for state, name, fires in (("firing", "AppDown", False), ("pending", "AppDown", True), ("firing", "HighCPU", True)):
         case(
             "AppUptimeBudgetBurn",
             f"{window}: {name} is {state}",
-            f'{bad}\n{PROBE}  1x120\nALERTS{{alertname="{name}",alertstate="{state}",{APP}}}  1x120',
+            f'{bad}\n{PROBE}  1x99\nALERTS{{alertname="{name}",alertstate="{state}",{APP}}}  1x99',
             alone=True,
+            step=step,
             labels=f'window="{window}"',
-            **({"fires": "10m"} if fires else {"silent": "10m"}),
+            **({"fires": moment} if fires else {"silent": moment}),
         )
     case(
         "AppUptimeBudgetBurn",
         f"{window}: down right now, which is AppDown's",
-        f"{bad}\n{PROBE}  0x120",
+        f"{bad}\n{PROBE}  0x99",
         alone=True,
-        silent="5m",
+        step=step,
+        silent=moment,
     )
     case(
         "AppUptimeBudgetBurn",
         f"{window}: its public name is another matter",
-        f'{bad}\n{PROBE}  1x120\nprobe_success{{job="app-public",{APP}}}  0x120',
+        f'{bad}\n{PROBE}  1x99\nprobe_success{{job="app-public",{APP}}}  0x99',
         alone=True,
-        fires="5m",
+        step=step,
+        fires=moment,
         labels=f'window="{window}"',
     )
 case(
@@ -1073,8 +1206,8 @@ case(
     "three failures in an hour, too slow for DeploymentFailures",
     f"{TOTAL}  40x19 41x14 42x14 43x100\n{GOOD}  38x200",
     step="1m",
-    fires="50m 1h33m",
-    silent="49m 1h34m",
+    fires="51m 1h33m",
+    silent="50m 1h34m",
     labels='window="fast"',
 )
 case(
@@ -1097,6 +1230,14 @@ case(
     labels='window="fast"',
     naive='probe_success{job="app-health"} == 0',
     naive_for="5m",
+)
+case(
+    "AppUptimeBudgetBurn",
+    "a new app that fails its first three probes",
+    f"{PROBE}  _x8 0x2 1x60",
+    silent="5m 12m",
+    naive="(1 - avg_over_time(probe_success[1h])) / 0.005 > 14.4 and (1 - avg_over_time(probe_success[5m])) / 0.005 > 14.4",
+    naive_fires=True,
 )
 case(
     "AppUptimeBudgetBurn",
@@ -1289,6 +1430,14 @@ for window, moment in (("15m", "15m"), ("1d", "20m")):
         {"{" + APP + ', container="shop-main-deploy"}': 2, '{host="a", container="mongo"}': 1},
         at=moment,
         tolerance=0.1,
+    )
+    case(
+        rule,
+        "two of one name are one app, and do not hide the others",
+        f"{RESTARTS}  1x30 2x60\n{INFO}  1x90\n"
+        + f"{INFO}  1x90\n".replace('project="shop",branch="main"', 'project="sho",branch="p-main"')
+        + f"{RESTARTS}  1x30 3x60\n{INFO}  1x90".replace("shop", "blog"),
+        values={f"round(sum by (app) ({rule}), 0.1)": {moment: {'{app="shop-main"}': 1, '{app="blog-main"}': 2}}},
     )
     record(
         f"container:restarts_seen:increase{window}",

@@ -142,6 +142,13 @@ def run(rules: list[Rule], cases: t.Iterable[Case]) -> str:
     return problems
 
 
+def ask(series: str, expr: str, moment: str, samples: dict[str, float], step: str = "15s") -> str:
+    """Return what promtool complains about where an expression does not say this of these series."""
+    case = Case("", "", series)
+    wanted = [{"labels": labels, "value": value} for labels, value in samples.items()]
+    return _test([], step, [(case, [{"expr": expr, "eval_time": moment, "exp_samples": wanted}])])
+
+
 def run_naive(case: Case) -> str:
     """Run a trap's naive rule; return what is wrong where it is right after all."""
     rule = {"alert": "Naive", "expr": case.naive} | ({"for": case.naive_for} if case.naive_for else {})

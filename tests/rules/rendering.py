@@ -42,8 +42,7 @@ VARIANTS: dict[str, dict[str, t.Any]] = {
 }
 
 _SAVE = """
-import glob, os, shutil
-from ansible import constants as C
+import json, os
 from ansible.plugins.action import ActionBase
 from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import plan
 class ActionModule(ActionBase):
@@ -55,12 +54,15 @@ class ActionModule(ActionBase):
             os.makedirs(os.path.dirname(target), exist_ok=True)
             with open(target, "wb") as writer:
                 writer.write(data)
+        (service,) = [one for one in plan.services(host) if one["name"] == "prometheus"]
+        with open(os.path.join(self._task.args["to"], task_vars["variant"] + ".json"), "w") as writer:
+            json.dump(service, writer)
         return {"changed": False}
 """
 
 
 def render(target: Path, variants: t.Mapping[str, dict[str, t.Any]] = VARIANTS) -> None:
-    """Write the configuration tree of each variant below a directory."""
+    """Write the configuration tree of each variant below a directory, and what else is described beside it."""
     hosts: dict[str, t.Any] = {}
     for name, described in variants.items():
         variant = dict(described)

@@ -13,7 +13,7 @@ import yaml
 
 # isort: split
 import rendering
-from promtool import PROMTOOL
+from promtool import PROMTOOL, load
 
 HOSTS = {"hosts": ["one", "two"], "platform": ["one", "two"]}
 SERVICE = {"name": "billing", "port": 3010, "metrics": True, "health": ""}
@@ -21,8 +21,15 @@ VARIANTS: dict[str, dict[str, t.Any]] = {
     "all-on": {
         **HOSTS,
         "prometheus_app_public_probes": True,
+        "grafana_external_url": "https://grafana.example.com/",
+        "alertmanager_external_url": "http://127.0.0.1:9093",
         "prometheus_cloudflared_targets": ["127.0.0.1:20241", "10.0.0.9:20241"],
         "prometheus_extra_scrape_configs": [{"job_name": "own", "static_configs": [{"targets": ["10.0.0.7:9400"]}]}],
+    },
+    "own-names": {
+        "hosts": ["one"],
+        "platform": [],
+        "prometheus_public_urls": ["https://a.example.com/login", "https://b.example.com:8443/"],
     },
     "off": {"hosts": ["one"], "platform": ["one"], "prometheus_app_dropped_metrics": ""},
 }
@@ -31,6 +38,11 @@ REFUSED = {
         "prometheus_extra_scrape_configs",
         "app-public",
         {"prometheus_extra_scrape_configs": [{"job_name": "app-public"}]},
+    ),
+    "no-https": (
+        "prometheus_public_urls",
+        "http://grafana.example.com",
+        {"prometheus_public_urls": ["http://grafana.example.com"]},
     ),
     "no-name": ("prometheus_extra_scrape_configs", "job_name", {"prometheus_extra_scrape_configs": [{"x": 1}]}),
     "service-twice": (
@@ -75,8 +87,8 @@ def test_a_job_of_the_users_own_files_that_has_a_taken_name_is_refused(trees: Pa
 
 
 def test_what_is_off_is_not_there(trees: Path) -> None:
-    assert {"app-public", "cloudflared"} <= set(jobs(trees, "all-on"))
-    assert not {"app-public", "cloudflared"} & set(jobs(trees, "off"))
+    assert {"app-public", "public", "cloudflared"} <= set(jobs(trees, "all-on"))
+    assert not {"app-public", "public", "cloudflared"} & set(jobs(trees, "off"))
 
 
 def test_apps_are_scraped_with_limits_and_without_their_clocks(trees: Path) -> None:
@@ -98,6 +110,27 @@ def test_names_of_the_stack_are_not_taken_from_apps(trees: Path) -> None:
     assert all(re.fullmatch(rule["regex"], name) for name in taken.split())
     assert not any(re.fullmatch(rule["regex"], name) for name in given.split())
     assert "metric_relabel_configs" not in jobs(trees, "off")["app-metrics"]
+
+
+_WORDS = {"and", "or", "unless", "offset", "bool", "by", "on", "ignoring", "without", "group_left", "group_right"}
+
+
+def test_no_metric_by_which_the_rules_judge_is_taken_from_apps(trees: Path) -> None:
+    (relabelling,) = jobs(trees, "all-on")["app-metrics"]["metric_relabel_configs"]
+    read: set[str] = set()
+    for rule in load(trees / "all-on"):
+        # What is left without texts, matchers and lists of labels are metrics, functions and operators.
+        bare = re.sub(r'"[^"]*"', "", rule["expr"])
+        bare = re.sub(r"\{[^}]*\}|\b(by|on|ignoring|without|group_left|group_right)\s*\([^)]*\)", " ", bare)
+        read |= set(re.findall(r"(?<![\w:.])[a-zA-Z_][\w:]*(?![\w:]*\s*\()", bare)) - _WORDS
+    assert {"mongodb_up", "alloy_config_last_load_successful"} <= read
+    # What apps are asked for, by their own job.
+    own = {name for name in read if name.startswith("http_request")}
+    assert own == {
+        "http_requests_total",
+        "http_request_duration_seconds_bucket",
+    }
+    assert [name for name in sorted(read - own) if not re.fullmatch(relabelling["regex"], name)] == []
 
 
 def relabelled(job: dict[str, t.Any], labels: dict[str, str]) -> dict[str, str]:
@@ -129,6 +162,20 @@ def test_public_names_are_probed_from_here(trees: Path) -> None:
     assert found["__address__"] != "10.0.0.2:9115"
 
 
+def test_the_stacks_own_public_names_are_probed_with_those_of_the_apps(trees: Path) -> None:
+    job = jobs(trees, "all-on")["public"]
+    assert [group["targets"] for group in job["static_configs"]] == [["https://grafana.example.com/"]]
+    found = relabelled(job, {"__address__": "https://grafana.example.com/"})
+    assert found["__param_target"] == "https://grafana.example.com/"
+    assert found["__address__"].endswith(":9115")
+
+
+def test_other_public_names_need_no_platform(trees: Path) -> None:
+    groups = jobs(trees, "own-names")["public"]["static_configs"]
+    assert [group["labels"]["hostname"] for group in groups] == ["a.example.com", "b.example.com"]
+    assert {group["labels"]["host"] for group in groups} == {"own-names-one"}
+
+
 def test_every_target_of_a_tunnel_says_its_host(trees: Path) -> None:
     groups = jobs(trees, "all-on")["cloudflared"]["static_configs"]
     assert [group["labels"]["instance"] for group in groups] == ["all-on-one:20241", "10.0.0.9:20241"]
@@ -147,7 +194,7 @@ def test_the_users_own_targets_have_a_host(trees: Path, labels: dict[str, str], 
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_two_jobs_of_one_name_are_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_a_bad_job_is_refused_by_name(tmp_path: Path, name: str) -> None:
     variable, job, variables = REFUSED[name]
     with pytest.raises(AssertionError) as refusal:
         rendering.render(tmp_path, {name: {"hosts": ["one"], "platform": ["one"], **variables}})

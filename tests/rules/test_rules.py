@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import typing as t
@@ -91,6 +92,26 @@ def test_every_alert_says_what_people_need(trees: Path, variant: str) -> None:
         assert uid and (CHECKOUT / f"roles/grafana/files/dashboards/en/{uid[1]}.json").exists(), link
 
 
+# No panel is about one name, one certificate, or what is not there.
+WITHOUT_PANEL = {"Watchdog", "TargetMissing", "PublicNameDown", "AppPublicNameDown", "CertificateExpiry", "HostDown"}
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_links_lead_to_panels_that_exist(trees: Path, language: str) -> None:
+    without = set()
+    for name, rule in alerts(trees, "default").items():
+        uid, number = re.findall(r"/d/([a-z-]+)\?(?:viewPanel=(\d+)&)?", rule["annotations"]["dashboard_url"])[0]
+        board = json.loads((CHECKOUT / f"roles/grafana/files/dashboards/{language}/{uid}.json").read_text())
+        kinds = {str(panel["id"]): panel["type"] for panel in board["panels"]}
+        if number:
+            assert kinds.get(number, "row") != "row", (
+                f"{name}: run `python -m dashboards`, which writes vars/panels.yml"
+            )
+        else:
+            without.add(name)
+    assert without == WITHOUT_PANEL
+
+
 def test_french_says_the_same_of_the_same(trees: Path) -> None:
     english, french = alerts(trees, "default"), alerts(trees, "french")
     assert list(english) == list(french)
@@ -100,6 +121,23 @@ def test_french_says_the_same_of_the_same(trees: Path) -> None:
             assert one != other, name
             # The same labels and values are filled in.
             assert sorted(re.findall(r"\$\w+(?:\.\w+)?", one)) == sorted(re.findall(r"\$\w+(?:\.\w+)?", other)), name
+
+
+# Without a number of their own: up or down, or a state with no measure.
+WITHOUT_VALUE = {
+    "Watchdog", "TargetDown", "TargetMissing", "PublicNameDown", "ConfigurationReloadFailed", "AppDiscoveryStale",
+    "TimerFailed", "ServiceDown", "MongoDBDown", "HostDown", "SystemdUnitFailed", "AppDown", "AppPublicNameDown",
+}  # fmt: skip
+
+
+def test_what_has_a_value_says_it(trees: Path) -> None:
+    silent = {
+        name
+        for name, rule in alerts(trees, "default").items()
+        if "$value" not in rule["annotations"]["summary"] + rule["annotations"]["description"]
+    }
+    # DeploymentFailures, HighPortUtilization: in the summary.
+    assert silent == WITHOUT_VALUE
 
 
 def test_messages_are_filled_in(rules: list[promtool.Rule], tmp_path: Path) -> None:
@@ -162,6 +200,20 @@ def test_messages_are_filled_in(rules: list[promtool.Rule], tmp_path: Path) -> N
     command = [str(promtool.PROMTOOL), "test", "rules", str(tmp_path / "test.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_critical_is_evaluated_every_five_seconds(trees: Path) -> None:
+    told = {
+        rule["alert"]: group.get("interval")
+        for path in (trees / "default/rules").glob("*.yml")
+        for group in yaml.safe_load(path.read_text())["groups"]
+        for rule in group["rules"]
+        if rule.get("labels", {}).get("severity") == "critical"
+    }
+    # Its own window is minutes.
+    del told["NotificationsFailing"]
+    assert set(told) == {"ServiceDown", "MongoDBDown", "HostDown", "DiskSpaceCritical", "MemoryCritical"}
+    assert set(told.values()) == {"5s"}
 
 
 def test_limits_are_where_the_variables_say(trees: Path) -> None:

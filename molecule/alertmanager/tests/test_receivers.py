@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -22,8 +23,16 @@ VARIABLES = {
     "alertmanager_test_timeout": 20,
 }
 BROKEN = {
-    "alertmanager_extra_receivers": [{"name": "pager", "webhook_configs": [{"url": f"{RECEIVER}/broken/pager"}]}],
-    "alertmanager_extra_routes": [{"matchers": ['severity="page"'], "receiver": "pager"}],
+    "alertmanager_extra_receivers": [
+        {"name": "pager", "webhook_configs": [{"url": f"{RECEIVER}/broken/pager"}]},
+        {"name": "two", "webhook_configs": [{"url": f"{RECEIVER}/webhook/{name}"} for name in ("one", "other")]},
+        {"name": "unreached", "webhook_configs": [{"url": f"{RECEIVER}/webhook/unreached"}]},
+    ],
+    "alertmanager_extra_routes": [
+        {"matchers": ['severity="page"'], "receiver": "pager"},
+        {"matchers": ['severity="two"'], "receiver": "two"},
+        {"matchers": ['severity=~"unreached"'], "receiver": "unreached"},
+    ],
 }
 
 
@@ -40,7 +49,9 @@ def play(playbook, *options, **variables):
         text=True,
         check=False,
     )
-    return done.returncode, " ".join((done.stdout + done.stderr).split())
+    # Molecule asks for colours where it is looked at, and they are in the midst of folded sentences.
+    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    return done.returncode, " ".join(said.split())
 
 
 def apply(**variables):
@@ -82,6 +93,8 @@ def test_a_receiver_that_does_not_take_it_is_named(messages):
     assert "Not every receiver took its alert." in said
     assert "pager: it does not take messages" in said
     assert "critical: took it" in said
+    assert "two: took it" in said
+    assert "Not tested, because no route with plain matchers leads to them: unreached." in said
 
 
 def test_check_mode_sends_nothing(messages):

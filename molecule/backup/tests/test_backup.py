@@ -51,7 +51,7 @@ def note(**figures):
 
 def away(said):
     """The seconds that the playbook says each service was away for."""
-    found = re.findall(rf"({'|'.join(SERVICES)})\W+([\d.]+)", said.partition("seconds away:")[2])
+    found = re.findall(rf"({'|'.join(SERVICES)}): has the data of [\w-]+, \d+ bytes, away for ([\d.]+) s", said)
     return {name: float(number) for name, number in found}
 
 
@@ -119,6 +119,13 @@ class Stack:
             "annotations": self.annotations(),
             "dashboards": self.dashboards(),
         }
+
+    def audit(self, playbook):
+        """The lines that a playbook left, oldest first; a restore takes those away that came after its archive."""
+        query = ("--get", "--data-urlencode", 'query={job="audit"}', "--data", "limit=1000")
+        found = self.curl(f"{LOKI}/query_range", *query)["data"]["result"]
+        lines = [json.loads(text) for stream in found for _moment, text in stream["values"]]
+        return sorted((line for line in lines if line["playbook"] == playbook), key=lambda line: line["when"])
 
     def ready(self):
         paths = ("3000/api/health", "3100/ready", "9090/-/ready", "9093/-/ready")
@@ -245,6 +252,8 @@ def fetched(first, known, tmp_path_factory):
     code, said = playbook("backup", maintenance_backup_fetch_dir=str(folder))
     assert code == 0, said
     assert "changed=2" in said
+    for service in SERVICES:
+        assert re.search(rf"{FIRST} {service}: backed up \([\w ,]+\), was not away", said), said
     (archive,) = folder.glob("*.tar.gz")
     assert Path(f"{archive}.sha256").is_file()
     # It has the deployed secrets.
@@ -252,6 +261,12 @@ def fetched(first, known, tmp_path_factory):
     seconds = re.search(r" bytes in ([\d.]+) s", said)
     note(archive_bytes=archive.stat().st_size, backup_seconds=float(seconds.group(1)))
     return archive
+
+
+def test_who_made_a_backup_is_written_down(first, fetched):
+    line = first.audit("backup")[-1]
+    assert (line["host"], bool(line["who"])) == (FIRST, True)
+    assert line["changes"][0].startswith(f"{FIRST} alertmanager: backed up ("), line
 
 
 def test_a_wrecked_server_knows_all_again(first, known, fetched, wait_until):
@@ -263,6 +278,7 @@ def test_a_wrecked_server_knows_all_again(first, known, fetched, wait_until):
     assert [what for what in before if wiped[what] == before[what]] == [], "not all was wrecked"
     code, said = playbook("restore")
     assert code == 0, said
+    assert set(away(said)) == set(SERVICES), said
     seconds = {**away(said), "the whole playbook": round(time.monotonic() - began, 1)}
     restored = first.all(moment)
     note(before=before, wiped=wiped, same=restored, same_seconds=seconds)
@@ -275,8 +291,11 @@ def test_a_restore_of_one_service_touches_no_other(first, known):
     identifier = first.curl(f"{GRAFANA}/annotations?tags=backup-test", "--user", ADMIN)[0]["id"]
     first.curl(f"{GRAFANA}/annotations/{identifier}", "--user", ADMIN, "--request", "DELETE")
     assert first.annotations() == []
-    code, said = playbook("restore", maintenance_restore_services=["grafana"])
+    code, said = playbook("restore", "--tags", "grafana")
     assert code == 0, said
+    assert set(away(said)) == {"grafana"}, said
+    (line,) = first.audit("restore")[-1]["changes"]
+    assert re.match(rf"{FIRST} grafana: has the data of {FIRST}, \d+ bytes, away for [\d.]+ s", line), line
     assert first.all(moment) == before
     assert {name for name, when in first.started().items() if when != started[name]} == {"grafana"}
 
@@ -286,7 +305,7 @@ def test_another_server_takes_the_backup_over(other, known, fetched):
     assert other.lines(moment) == []
     code, said = playbook("restore", "--check", host=OTHER, maintenance_restore_upload=str(fetched))
     assert code == 0, said
-    assert "would be restored" in said
+    assert f"{OTHER} loki: would get the data of {FIRST}, " in said
     assert other.lines(moment) == []
     began = time.monotonic()
     code, said = playbook("restore", host=OTHER, maintenance_restore_upload=str(fetched))
@@ -379,6 +398,7 @@ def test_the_playbook_tells_why_it_refuses(first, known):
     assert code != 0, said
     assert "Nothing was touched." in said, said
     assert "/root/cut.tar.gz is damaged" in said, said
+    assert "failed: Nothing was touched. /root/cut.tar.gz is damaged" in first.audit("restore")[-1]["changes"][-1]
 
 
 def test_a_disk_that_fills_up_meanwhile_is_refused_too(first, known):
@@ -393,7 +413,7 @@ def test_a_disk_that_fills_up_meanwhile_is_refused_too(first, known):
     )
     try:
         code, said = restore(first, "--archive", "newest", settings="/root/tiny.json")
-        assert (code, first.host.check_output("ls -A /mnt/tiny")) == (1, "")
+        assert (code, first.host.check_output("ls -A /mnt/tiny")) == (1, ".lock")
     finally:
         first.host.check_output("umount /mnt/tiny")
     assert said["error"].startswith("Nothing was touched. "), said
@@ -402,13 +422,20 @@ def test_a_disk_that_fills_up_meanwhile_is_refused_too(first, known):
     assert first.all(moment) == before
 
 
-def test_data_that_a_service_cannot_read_are_taken_back(first, known):
+def test_data_that_a_service_cannot_read_are_taken_back_and_it_is_written_down(first, known):
     moment, before = known
     path = made(first, "unreadable.tar.gz", files={"data/grafana/grafana.db": "no database at all " * 500})
-    code, said = restore(first, "--archive", path)
+    code, said = playbook("restore", maintenance_restore_archive=path)
     assert code != 0, said
-    assert "grafana has its former data again" in said["error"], said
+    assert "grafana has its former data again" in said, said
+    assert re.search(rf"{FIRST} grafana: was not restored, away for [\d.]+ s", said), said
     assert first.all(moment) == before
+    # Grafana was away, so it is told although nothing came of it.
+    lines = first.audit("restore")[-1]["changes"]
+    assert re.match(rf"{FIRST} grafana: was not restored, away for ", lines[0]), lines
+    assert lines[-1].startswith("failed: grafana could not be restored: ")
+    # Nothing of the archive's is kept.
+    assert not first.host.file("/var/lib/deployment-monitoring/.restore-aside").exists
 
 
 def killed(stack, program, after, about, *words):
@@ -432,15 +459,18 @@ def killed(stack, program, after, about, *words):
     assert done.rc == 137, (done.rc, done.stdout, done.stderr)
 
 
-RULE = "/etc/deployment-monitoring/prometheus/rules.d/of-the-archive.yml"
+RULES = "/etc/deployment-monitoring/prometheus/rules.d"
+RULE = f"{RULES}/of-the-archive/own.yml"
+# After which call it is killed, and what is in the call's arguments.
 RESTORE_STEPS = {
-    "while it unpacks": "archive._extract",
-    "before the service is stopped": "restore.Restore._note",
-    "when the service is stopped": "engine.Engine.stop",
-    "when the data are exchanged": "restore.Restore._exchange",
-    "when the rules are added": "restore.Restore._add_own_files",
-    "when the service is started": "engine.Engine.start",
-    "when the service is proved": "restore.Restore._prove",
+    "while it unpacks": ("archive._extract", ""),
+    "before the service is stopped": ("restore.Restore._note", ""),
+    "when the service is stopped": ("engine.Engine.stop", ""),
+    "when the former data are away and no others there": ("os.rename", ".restore-former/prometheus'"),
+    "when the data are exchanged": ("restore.Restore._exchange", ""),
+    "when the rules are added": ("restore.Restore._add_own_files", ""),
+    "when the service is started": ("engine.Engine.start", ""),
+    "when the service is proved": ("restore.Restore._prove", ""),
 }
 
 
@@ -450,24 +480,61 @@ def test_a_restore_that_was_killed_is_undone_by_the_next(first, known, step):
     started = first.started()
     rule = {RULE.replace("/etc/deployment-monitoring", "config"): "groups: []"}
     path = made(first, "rule.tar.gz", images={"prometheus": "x:0.1"}, files=rule, sizes={"prometheus": 1000})
-    killed(first, "restore", RESTORE_STEPS[step], "", "--archive", path)
+    killed(first, "restore", *RESTORE_STEPS[step], "--archive", path)
     # This one refuses its own archive; before that it puts everything back.
     code, said = restore(first, "--archive", "/root/nothing.tar.gz")
     assert code == 1, said
-    assert not first.host.file(RULE).exists
+    assert not first.host.file(os.path.dirname(RULE)).exists
     left = first.host.check_output("ls -A /var/lib/deployment-monitoring").split()
-    assert not [name for name in left if name.startswith(".")], left
+    assert {name for name in left if name.startswith(".")} <= {".lock", ".restore-aside"}, left
     assert first.all(moment) == before
     assert {name for name, when in first.started().items() if when != started[name]} <= {"prometheus"}
 
 
-def test_no_backup_is_made_of_a_restore_that_was_killed(first, known):
+def test_on_a_restore_that_was_killed_nothing_is_built_and_what_came_after_it_is_kept(first, known):
     moment, before = known
     path = made(first, "empty.tar.gz", images={"alertmanager": "x:0.1"}, sizes={"alertmanager": 1000})
     killed(first, "restore", "restore.Restore._exchange", "", "--archive", path, "--services", "alertmanager")
     done = first.host.run(f"python3 -B {PROGRAMS}/backup.py {PROGRAMS}/settings.json")
     assert (done.rc, "a restore was cut off" in done.stdout) == (1, True), done.stdout
-    restore(first, "--archive", "/root/nothing.tar.gz")
+    asked = first.host.run(f"python3 -B {PROGRAMS}/health_check.py {PROGRAMS}/settings.json --wait 0 --services host")
+    assert (asked.rc, "a restore was cut off: run playbooks/restore.yml again" in asked.stdout) == (1, True), asked
+    # The site would start it on what is there now.
+    with pytest.raises(AssertionError, match="Nothing was changed on .* a restore was cut off, or is under way"):
+        site()
+    assert not first.host.docker("alertmanager").is_running
+    # Somebody does it by hand, and it collects.
+    folder = "/var/lib/deployment-monitoring/alertmanager"
+    first.host.check_output(f"docker start alertmanager && echo 'of today' >{folder}/since")
+    # No archive is needed for that.
+    code, said = restore(first, "--archive", "newest", "--services", "nothing")
+    assert code == 1, said
+    aside = "/var/lib/deployment-monitoring/.restore-aside/alertmanager"
+    assert any(f"(what was in their place is in {aside})" in note for note in said["notes"]), said
+    assert first.host.file(f"{aside}/since").content_string == "of today\n"
+    assert first.all(moment) == before
+
+
+def test_a_folder_of_the_users_own_files_is_restored_where_it_is_missing(first, known):
+    rules = {
+        "config/prometheus/rules.d/of-the-archive/own.yml": "groups: []",
+        "config/prometheus/rules.d/here.yml": "groups: [older]",
+    }
+    sizes = {"prometheus": 1000}
+    first.host.check_output(f"mkdir -p {RULES} && echo 'groups: []' >{RULES}/here.yml && chmod -R a+rX {RULES}")
+    path = made(first, "folder.tar.gz", images={"prometheus": "x:0.1"}, files=rules, sizes=sizes)
+    # So that what is known of it is not lost, it is undone again.
+    killed(first, "restore", "restore.Restore._prove", "", "--archive", path)
+    try:
+        assert first.host.file(RULE).content_string == "groups: []"
+        assert first.host.file(RULE).mode == 0o640
+        assert first.host.file(os.path.dirname(RULE)).mode == 0o750
+        assert first.host.file(RULE).group == first.host.file(os.path.dirname(RULE)).group
+        assert first.host.file(f"{RULES}/here.yml").content_string == "groups: []\n"
+    finally:
+        restore(first, "--archive", "/root/nothing.tar.gz")
+        first.host.check_output(f"rm {RULES}/here.yml")
+    moment, before = known
     assert first.all(moment) == before
 
 
@@ -490,9 +557,23 @@ def test_a_backup_that_was_killed_leaves_nothing_after_the_next(first, known, af
 
 def test_two_at_a_time_are_refused(first):
     run = f"python3 -B {PROGRAMS}/backup.py {PROGRAMS}/settings.json"
-    done = first.host.run(f"flock {ARCHIVES}/.lock {run}")
+    done = first.host.run(f"flock {ARCHIVES}/.lock-{FIRST} {run}")
     assert done.rc == 1
     assert "another backup or restore is running" in done.stdout
+
+
+def test_a_restore_waits_for_a_change_of_the_host_and_a_backup_too(first):
+    """Both by their program's own words, while somebody else holds the lock for two seconds."""
+    for program in (f"backup.py {PROGRAMS}/settings.json", f"restore.py {PROGRAMS}/settings.json --archive /root/x.gz"):
+        began = time.monotonic()
+        done = first.host.run(
+            "flock /var/lib/deployment-monitoring/.lock sleep 2 & sleep 0.5;"
+            f" python3 -B {PROGRAMS}/{program}; code=$?; wait; exit $code"
+        )
+        assert "another run is changing this host" in done.stderr, done
+        assert "waiting for it, at most 300 s" in done.stderr, done
+        assert time.monotonic() - began > 1.5
+        assert '"error": "Nothing was touched' in done.stdout if "restore" in program else done.rc == 0, done
 
 
 def test_a_disk_that_is_too_small_is_refused_and_told(first):
@@ -509,17 +590,24 @@ def test_a_disk_that_is_too_small_is_refused_and_told(first):
 
 
 def test_old_archives_are_removed(first):
-    names = [f"monitoring-x-202601{day:02}T020000Z.tar.gz" for day in range(1, 12)]
-    first.host.check_output(f"cd {ARCHIVES} && touch {' '.join(names)} other.tar.gz")
+    stamps = [f"202601{day:02}T020000Z.tar.gz" for day in range(1, 12)]
+    names = [f"monitoring-{FIRST}-{stamp}" for stamp in stamps]
+    # The other server's, on a disk that both have, among them one that is newer than all of this one's.
+    theirs = [f"monitoring-{OTHER}-{stamp}" for stamp in [*stamps, "20990101T020000Z.tar.gz"]]
+    first.host.check_output(f"cd {ARCHIVES} && touch {' '.join([*names, *theirs])} of-somebody.tar.gz")
     first.host.check_output("systemctl start monitoring-backup.service")
     left = first.archives()
     assert not set(left) & set(names)
-    assert "other.tar.gz" in left
+    assert {*theirs, "of-somebody.tar.gz"} <= set(left)
+    code, said = restore(first, "--archive", "newest", "--check")
+    assert code == 0, said
+    first.host.check_output(f"cd {ARCHIVES} && rm {' '.join(theirs)} of-somebody.tar.gz")
 
 
 def test_no_file_is_left_behind(first):
     there = first.host.check_output(f"ls -A /var/lib/deployment-monitoring {PROGRAMS}").split()
-    assert [name for name in there if name.startswith((".backup", ".restore", ".upload", "__pycache__"))] == []
+    expected = (".backup", ".upload", "__pycache__", ".restore")
+    assert [name for name in there if name.startswith(expected) and name != ".restore-aside"] == []
     assert first.host.check_output("ls -A /var/lib/deployment-monitoring/prometheus/snapshots").split() == []
 
 
@@ -556,9 +644,7 @@ def encrypted(first, other, known, wait_until, s3_server):
     public = first.host.check_output("age-keygen -y /root/right.txt")
     copies = [f"root@{OTHER}:{COPIES}/", "rclone:store:backups/first"]
     assert site(maintenance_backup_recipients=[public], maintenance_backup_copies=copies) == 1
-    first.host.check_output(
-        "systemctl start monitoring-backup.service || (journalctl -u monitoring-backup -n 5; false)"
-    )
+    first.host.check_output("systemctl start monitoring-backup.service")
     return first.host.check_output(f"ls {ARCHIVES}/*.age")
 
 
@@ -605,9 +691,11 @@ def test_a_laptop_that_is_away_is_told_and_costs_no_other_copy(first, other, enc
     before = set(first.host.check_output(f"ls {ARCHIVES}").split())
     other.host.check_output("mv /root/.ssh /root/away")
     try:
-        assert first.host.run("systemctl start monitoring-backup.service").rc != 0
+        first.host.check_output("systemctl start monitoring-backup.service")
     finally:
         other.host.check_output("mv /root/away /root/.ssh")
+    # It is told once: as a metric, and not as a failed unit besides.
+    assert first.host.run("systemctl is-failed monitoring-backup.service").stdout.strip() != "failed"
     told = first.host.check_output(
         "journalctl --output=cat --no-pager -u monitoring-backup | grep '\"error\"' | tail -1"
     )

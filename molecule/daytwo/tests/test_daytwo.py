@@ -1,4 +1,4 @@
-"""A stack is looked after, then removed. One story: the tests run in this order, the last one leaves nothing."""
+"""A stack is looked after, then removed. One story: the tests run in this order, the last ones leave nothing."""
 
 from __future__ import annotations
 
@@ -72,6 +72,15 @@ def audit(http):
 # Health
 
 
+def test_a_timer_that_never_ran_is_known_to_prometheus_since_its_installation(host):
+    told = host.check_output("curl -s http://127.0.0.1:9100/metrics | grep '^monitoring_timer.*cleanup'")
+    metrics = dict(line.rsplit(" ", 1) for line in told.splitlines())
+    label = '{timer="cleanup"}'
+    assert 0 < time.time() - float(metrics[f"monitoring_timer_last_run_timestamp_seconds{label}"]) < 7200
+    assert float(metrics[f"monitoring_timer_interval_seconds{label}"]) == 604800
+    assert f"monitoring_timer_last_result{label}" not in metrics
+
+
 def test_all_is_well_within_the_time_that_it_waits(host):
     code, said = playbook("health_check", maintenance_health_check_json=str(STATE / "daytwo.json"))
     assert code == 0, said
@@ -81,6 +90,22 @@ def test_all_is_well_within_the_time_that_it_waits(host):
     asked = {check["check"] for check in told["checks"]}
     assert {"container", "ready", "rules", "shipping", "writing and reading", "backup", "dashboards"} <= asked
     assert len(told["checks"]) > 50
+
+
+def test_asked_about_some_services_it_tells_of_those_and_leaves_what_the_timer_told(host, audit):
+    lines = [line["changes"] for line in audit() if line["playbook"] == "health_check"]
+    assert re.fullmatch(r"looked: 0 of \d+ are not well", lines[-1][0]), lines
+    before = host.check_output(f"cat {TEXTFILES}/monitoring_health_check.prom")
+    host.check_output("docker pause cadvisor")
+    try:
+        code, said = playbook("health_check", "--tags", "blackbox_exporter,host", "--skip-tags", "cadvisor")
+    finally:
+        host.check_output("docker unpause cadvisor")
+    assert code == 0, said
+    assert re.search(rf"{TARGET} blackbox_exporter: well \(2 asked\)", said), said
+    assert re.search(rf"{TARGET} host: well", said), said
+    assert f"{TARGET} prometheus" not in said
+    assert host.check_output(f"cat {TEXTFILES}/monitoring_health_check.prom") == before
 
 
 def test_nothing_is_written_in_check_mode(host, audit):
@@ -313,10 +338,12 @@ def strangers(host):
     committed(host, f"{NODE_EXPORTER}:v0.0.2-of-somebody")
     host.check_output(f"docker create --name stranger {NODE_EXPORTER}:{VERSIONS['node_exporter_version']}")
     host.check_output("docker volume create stranger")
-    host.check_output(f"touch -d 2020-01-01 {ARCHIVES}/of-somebody.tar.gz")
+    # Another host's, on the same disk.
+    archives = f"{ARCHIVES}/of-somebody.tar.gz {ARCHIVES}/monitoring-{TARGET}-2-20200101T000000Z.tar.gz"
+    host.check_output(f"touch -d 2020-01-01 {archives}")
     yield
     host.check_output("docker rm stranger; docker volume rm stranger")
-    host.check_output(f"docker rmi {NODE_EXPORTER}:v0.0.2-of-somebody; rm {ARCHIVES}/of-somebody.tar.gz")
+    host.check_output(f"docker rmi {NODE_EXPORTER}:v0.0.2-of-somebody; rm {archives}")
 
 
 def inventory(host):
@@ -333,7 +360,8 @@ def inventory(host):
 def test_the_clean_up_takes_ours_and_leaves_the_strangers(host, former, strangers):
     label = "nekocheik.deployment_monitoring.service"
     host.check_output(f"docker volume create --label {label}=x ours")
-    for name in ("monitoring-x-20200101T000000Z.tar.gz", "monitoring-x-20200101T000000Z.tar.gz.sha256"):
+    archive = f"monitoring-{TARGET}-20200101T000000Z.tar.gz"
+    for name in (archive, f"{archive}.sha256"):
         host.check_output(f"echo x >{ARCHIVES}/{name}")
     before = inventory(host)
     code, said = playbook("cleanup", "--check")
@@ -342,7 +370,7 @@ def test_the_clean_up_takes_ours_and_leaves_the_strangers(host, former, stranger
     assert inventory(host) == before
     code, said = playbook("cleanup")
     assert code == 0, said
-    gone = {"ours", former, "monitoring-x-20200101T000000Z.tar.gz", "monitoring-x-20200101T000000Z.tar.gz.sha256"}
+    gone = {"ours", former, archive, f"{archive}.sha256"}
     assert before - inventory(host) == gone
     assert inventory(host) < before
     code, said = playbook("cleanup")
@@ -429,8 +457,22 @@ def test_in_check_mode_nothing_is_removed(host):
     assert [line for line in listing(host) if not line.startswith("file ")] == before
 
 
-def test_the_removal_keeps_data_archives_and_your_own_rules(host):
+# Beside ours, by names that are close to ours; and the only copy of the data where a restore was cut off.
+STRANGERS = [
+    f"{DATA}/photos/of-somebody",
+    f"{DATA}/.of-somebody",
+    f"{TEXTFILES}/monitoring_of_somebody.prom",
+    "/etc/deployment-monitoring/of-somebody.conf",
+    "/etc/deployment-monitoring/somebody/rules.yml",
+    f"{ARCHIVES}/monitoring-{TARGET}-2-20260101T000000Z.tar.gz",
+]
+ONLY_COPY = f"{DATA}/.restore-former/prometheus/wal"
+
+
+def test_the_removal_keeps_data_archives_your_own_rules_and_what_is_not_ours(host):
     host.check_output(own("rules.d/own.yml", "groups: []"))
+    for path in (*STRANGERS, ONLY_COPY):
+        host.check_output(f"mkdir -p $(dirname {path}) && echo x >{path}")
     database = host.file(f"{DATA}/grafana/grafana.db").size
     code, said = playbook("uninstall")
     assert code == 0, said
@@ -440,9 +482,16 @@ def test_the_removal_keeps_data_archives_and_your_own_rules(host):
     assert host.file(f"{DATA}/grafana/grafana.db").size >= database > 0
     assert [name for name in host.file(ARCHIVES).listdir() if name.endswith(".tar.gz")]
     assert host.run("docker inspect prometheus").rc != 0
+    assert [path for path in (*STRANGERS, ONLY_COPY) if not host.file(path).exists] == []
+    for told in (f"{DATA}/photos", STRANGERS[3], STRANGERS[5]):
+        assert f"{TARGET}: {told}, which is not ours, stays" in said, said
+    assert re.search(rf"data {DATA}/\.restore-former, \d+ bytes stays", said), said
     code, said = playbook("uninstall")
     assert code == 0, said
     assert "changed=0" in said
+    # What is theirs goes by their hand; the last one is to find the machine as it was.
+    folders = f"{DATA}/photos {DATA}/.of-somebody /etc/deployment-monitoring/somebody"
+    host.check_output(f"rm -r {folders} {STRANGERS[2]} {STRANGERS[3]} {STRANGERS[5]}; rmdir {TEXTFILES}")
 
 
 def test_asked_to_it_leaves_the_machine_as_it_was(host, capsys):
@@ -461,3 +510,52 @@ def test_asked_to_it_leaves_the_machine_as_it_was(host, capsys):
         if not lines:
             print("  nothing")
     assert [line for line, why in reasons.items() if not why] == []
+
+
+# The engine, after all else is gone. Here the record says that a small package is what installed it.
+PACKAGE = "engine-of-the-tests"
+
+
+@pytest.fixture(scope="module")
+def engine_package(host):
+    """A package with a configuration and a script that tells how it was removed."""
+    control = (
+        f"Package: {PACKAGE}\nVersion: 1\nArchitecture: all\nMaintainer: tests <a@example.com>\nDescription: none\n"
+    )
+    folder = "/run/package"
+    files = {
+        "DEBIAN/control": control,
+        "DEBIAN/conffiles": f"/etc/{PACKAGE}.conf\n",
+        "DEBIAN/postrm": "#!/bin/sh\necho $1 >>/run/how-it-was-removed\n",
+        f"etc/{PACKAGE}.conf": "x\n",
+    }
+    for path, text in files.items():
+        host.check_output(f"mkdir -p $(dirname {folder}/{path}) && printf %s >{folder}/{path}", text)
+    host.check_output(f"chmod 755 {folder}/DEBIAN/postrm && dpkg-deb --build {folder} /run/x.deb && dpkg -i /run/x.deb")
+    host.check_output(f"mkdir -p {DATA} && echo '[\"{PACKAGE}\"]' >{DATA}/engine.json")
+    return host
+
+
+def test_the_engine_stays_while_somebody_else_uses_it(engine_package, host):
+    # The platform's containers are still there.
+    code, said = playbook("uninstall", maintenance_uninstall_engine=True)
+    assert code == 2, said
+    assert re.search(
+        r"the engine stays, all else is gone: there are .*container mongodb, .*; remove them, or set", said
+    )
+    assert host.package(PACKAGE).is_installed
+    assert host.file(f"{DATA}/engine.json").exists
+
+
+def test_a_removal_of_the_engine_that_was_cut_off_is_finished_and_purges_nothing(engine_package, host):
+    host.check_output("mv /usr/bin/docker /run/docker-of-the-tests")
+    try:
+        code, said = playbook("uninstall", maintenance_uninstall_engine=True)
+    finally:
+        host.check_output("mv /run/docker-of-the-tests /usr/bin/docker")
+    assert code == 0, said
+    assert not host.package(PACKAGE).is_installed
+    # What docker.io's own script does when it is purged, to /var/lib/docker, would be done to somebody else's things.
+    assert host.file("/run/how-it-was-removed").content_string == "remove\n"
+    assert host.file(f"/etc/{PACKAGE}.conf").exists
+    assert not host.file(DATA).exists

@@ -56,7 +56,8 @@ def test_the_rules_are_loaded_and_healthy(http, wait_until):
         return rules if rules and all(rule["health"] != "unknown" for rule in rules) else None
 
     rules = wait_until(evaluated, what="every rule to be evaluated once", timeout=60)
-    assert {rule["name"] for rule in rules} == {"LogErrorBurst", "AuthenticationFailures", "DeploymentNotice"}
+    names = {"LogErrorBurst", "AuthenticationFailures", "MongoDBSlow", "DeploymentNotice"}
+    assert {rule["name"] for rule in rules} == names
     assert not [rule for rule in rules if rule["health"] != "ok"]
 
 
@@ -150,3 +151,18 @@ def test_failed_logins_are_told(push, alerts, wait_until):
     of_ssh = next(one for one in alerts("AuthenticationFailures") if one["labels"]["host"] == "ssh")
     assert of_ssh["annotations"]["summary"] == "Failed logins on ssh"
     assert of_ssh["annotations"]["description"].startswith("11 refused logins")
+
+
+def test_slow_operations_in_the_log_of_mongodb_are_told(push, alerts, wait_until):
+    # As MongoDB 4.4 and later write it.
+    slow = {"t": {"$date": "2026-11-25T10:00:00.000+00:00"}, "s": "I", "c": "COMMAND", "id": 51803, "ctx": "conn7"}
+    slow |= {"msg": "Slow query", "attr": {"ns": "tunnels.routes", "planSummary": "COLLSCAN", "durationMillis": 152}}
+    text = json.dumps(slow, separators=(",", ":"))
+    mongodb = {"job": "docker", "container": "mongodb"}
+    push(mongodb, *(text for _ in range(51)))
+    push({**mongodb, "host": "just-at-the-limit"}, *(text for _ in range(50)))
+    push({**mongodb, "host": "quick"}, *(text.replace("Slow query", "Connection accepted") for _ in range(60)))
+    push({**mongodb, "container": "shop-main-deploy", "host": "an-app"}, *(text for _ in range(60)))
+    wait_until(lambda: alerts("MongoDBSlow"), what="the alert", timeout=60)
+    assert {one["labels"]["host"] for one in alerts("MongoDBSlow")} == {"web"}
+    assert {one["labels"]["severity"] for one in alerts("MongoDBSlow")} == {"info"}

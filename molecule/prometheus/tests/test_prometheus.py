@@ -24,6 +24,13 @@ def test_keeps_30_days_and_50_gigabytes(http):
     assert flags["storage.tsdb.retention.size"] in ("50GB", "50GiB")
 
 
+def test_serves_at_the_root_whatever_path_it_is_published_below(http):
+    assert http.get("http://127.0.0.1:9090/-/ready").status == 200
+    assert http.get("http://127.0.0.1:9090/prometheus/-/ready").status == 404
+    flags = http.get("http://127.0.0.1:9090/api/v1/status/flags").json()["data"]
+    assert flags["web.external-url"] == "https://monitoring.example.com/prometheus/"
+
+
 def rules(http):
     """Return the rules that Prometheus runs, by their names."""
     groups = http.get("http://127.0.0.1:9090/api/v1/rules").json()["data"]["groups"]

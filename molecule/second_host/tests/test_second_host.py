@@ -1,12 +1,17 @@
-"""A second host with nothing but its line in the inventory is scraped and shipped, and kept apart from the first."""
+"""A second host with nothing but its line in the inventory is scraped and shipped, and kept apart from the first; that
+it is gone is one message.
+"""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from urllib.parse import quote
 
 import testinfra
 
+RECEIVER = "http://127.0.0.1:9099"
 FIRST, OTHER = "monitoring-second_host", "monitoring-second_host-other"
 
 
@@ -69,3 +74,25 @@ def test_it_looks_after_itself_without_data_to_back_up():
     assert "monitoring-health-check.timer" in timers
     assert "monitoring-cleanup.timer" in timers
     assert "monitoring-backup.timer" not in timers
+
+
+def told(http):
+    """What was told about the second host: channel and title."""
+    messages = http.get(f"{RECEIVER}/messages").json()
+    return [
+        (one["channel"], one["body"]["attachments"][0]["title"]) for one in messages if OTHER in json.dumps(one["body"])
+    ]
+
+
+def test_a_host_that_is_gone_is_one_message_and_so_is_its_return(http, wait_until):
+    http.request(f"{RECEIVER}/messages", "--request", "DELETE")
+    subprocess.run(["docker", "pause", OTHER], check=True)
+    try:
+        wait_until(lambda: told(http), what="the message", timeout=90)
+        # Its targets' own alerts would have come by now.
+        time.sleep(20)
+        assert told(http) == [("critical", f"🚨 CRITICAL: HostDown · {OTHER}")]
+    finally:
+        subprocess.run(["docker", "unpause", OTHER], check=True)
+    wait_until(lambda: len(told(http)) > 1, what="the message that it is back", timeout=60)
+    assert told(http)[1:] == [("critical", f"✅ Resolved: HostDown · {OTHER}")]

@@ -1,7 +1,7 @@
 """From the former images to the present ones while everything works; images that cannot live; a play that is cut off.
 
-The tests build on each other, in this order. The tables of docs/operations.md are printed (pytest -s) and left in
-`upgrade.md` beside the checkout's logs.
+The tests build on each other, in this order. The tables of docs/operations.md are printed and left in `upgrade.md`
+beside the checkout's logs.
 """
 
 from __future__ import annotations
@@ -108,9 +108,10 @@ def play(playbook: str, *options: str, **variables: object) -> tuple[int, str]:
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
-def write_table(title: str, head: str, rows: list[str]) -> None:
+def write_table(capsys, title: str, head: str, rows: list[str]) -> None:
     text = f"\n{title}\n\n{head}\n|{'---|' * head.count(' | ')}---|\n" + "\n".join(rows) + "\n"
-    print(text)
+    with capsys.disabled():
+        print(text)
     with TABLE.open("a") as file:
         file.write(text)
 
@@ -161,6 +162,31 @@ def query(http, expression: str) -> list[dict]:
     return answer.json()["data"]["result"]
 
 
+def lost_samples(http, since: float) -> dict[str, int]:
+    """How many scrapes of each job are missing or found nobody."""
+    time.sleep(SCRAPE_SECONDS + 5)
+    lost = {}
+    for one in query(http, f'up{{job!~"app-.*|health"}}[{int(time.time() - since) + 30}s]'):
+        stamps = [float(at) for at, _ in one["values"]]
+        missing = sum(round((b - a) / SCRAPE_SECONDS) - 1 for a, b in zip(stamps, stamps[1:], strict=False))
+        lost[one["metric"]["job"]] = missing + sum(value == "0" for _, value in one["values"])
+    return lost
+
+
+def all_lines(host, wait_until, first: int, since: float) -> dict[str, int]:
+    """Wait until Loki has all numbered lines from one on; tell how many there are, lost ones and doubled ones."""
+    number = last_line(host)
+    ask = f"python3 /usr/local/bin/count.py loss {first} {number} {since - 5:.0f} {time.time() + 2:.0f}"
+    lines = wait_until(
+        lambda: (found := json.loads(host.check_output(ask)))["lost"] == 0 and found,
+        what="all numbered lines",
+        timeout=60,
+        every=5,
+    )
+    assert lines["doubled"] == 0, lines
+    return lines
+
+
 def steady(http) -> list[dict]:
     return [
         one
@@ -207,7 +233,7 @@ def test_check_tells_from_which_version_to_which_and_changes_nothing(host, load)
     assert containers(host) == before
 
 
-def test_everything_is_upgraded_under_load_and_nothing_is_lost(host, http, load, wait_until):
+def test_everything_is_upgraded_under_load_and_nothing_is_lost(host, http, load, wait_until, capsys):
     first, since, former = last_line(host) + 1, time.time(), versions(host)
     with Prober(host) as prober:
         code, said = play("upgrade")
@@ -218,21 +244,11 @@ def test_everything_is_upgraded_under_load_and_nothing_is_lost(host, http, load,
         assert now[name].endswith(f":{VERSIONS[f'{name}_version']}"), (name, now[name])
         assert now[name] != former[name]
 
-    # The lines.
-    number = last_line(host)
-    until = time.time()
-    ask = f"python3 /usr/local/bin/count.py loss {first} {number} {since - 5:.0f} {until + 2:.0f}"
-    lines = wait_until(
-        lambda: (found := json.loads(host.check_output(ask)))["lost"] == 0 and found,
-        what="all numbered lines",
-        timeout=60,
-        every=5,
-    )
-    assert lines["doubled"] == 0, lines
+    lines = all_lines(host, wait_until, first, since)
 
     # The alert: it goes on, was told once, and its end was not told. Prometheus tells what fires with its next
-    # evaluation after a start.
-    active = wait_until(lambda: steady(http), what="the steady alert to be told again", timeout=30)
+    # evaluation after a start, and where it does not know Alertmanager by then a minute later.
+    active = wait_until(lambda: steady(http), what="the steady alert to be told again", timeout=90)
     assert [one["status"]["state"] for one in active] == ["active"]
     assert len(told(http, "SteadyFire")) == 1, told(http, "SteadyFire")
     others = [title for title in told(http, "") if "SteadyFire" not in title and "Deployment" not in title]
@@ -240,14 +256,8 @@ def test_everything_is_upgraded_under_load_and_nothing_is_lost(host, http, load,
     silences = http.get("http://127.0.0.1:9093/api/v2/silences").json()
     assert [one["status"]["state"] for one in silences if one["createdBy"] == "upgrade.yml"] == ["expired"]
 
-    # The samples.
-    time.sleep(SCRAPE_SECONDS + 5)
-    window = int(time.time() - since) + 30
-    lost = {}
-    for one in query(http, f'up{{job!~"app-.*|health"}}[{window}s]'):
-        stamps = [float(at) for at, _ in one["values"]]
-        missing = sum(round((b - a) / SCRAPE_SECONDS) - 1 for a, b in zip(stamps, stamps[1:], strict=False))
-        lost[one["metric"]["job"]] = missing + sum(value == "0" for _, value in one["values"])
+    # The samples. Prometheus was away for a moment itself, so that each job may lack one.
+    lost = lost_samples(http, since)
     assert max(lost.values()) <= 1, lost
 
     # The floor: the same containers, stopped and started by hand.
@@ -270,7 +280,7 @@ def test_everything_is_upgraded_under_load_and_nothing_is_lost(host, http, load,
             slow.append(rows[-1])
     rows.append(f"\nLog lines: {lines['written']} written, {lines['lost']} lost, {lines['doubled']} doubled.")
     head = "| service | version | seconds away | stop, start, ready | ratio | samples lost |"
-    write_table("The upgrade", head, rows)
+    write_table(capsys, "The upgrade", head, rows)
     assert slow == []
 
 
@@ -355,8 +365,8 @@ def own_silence(http):
     return answer.json()["silenceID"]
 
 
-def data(host) -> str:
-    """Grafana's users and folders, Alertmanager's silences: what must not be touched."""
+def data(host, http, until: float) -> str:
+    """What must not be touched: users, folders, silences; samples and log lines of the minute before a time."""
     found = json.loads(host.check_output("curl -s http://127.0.0.1:9093/api/v2/silences"))
     silences = json.dumps([one for one in found if one["createdBy"] != "upgrade.yml"])
     script = (
@@ -364,7 +374,14 @@ def data(host) -> str:
         " uri=True); print(db.execute('select login from user').fetchall(),"
         " db.execute('select count(*) from dashboard').fetchall())"
     )
-    return silences + host.check_output("python3 -c %s", script)
+    counts = [f"sum(count_over_time({name}[1m] @ {until:.0f}))" for name in ("up", "node_cpu_seconds_total")]
+    samples = query(http, " + ".join(counts))[0]["value"][1]
+    ask = quote('sum(count_over_time({job="loss"}[1m]))')
+    answer = http.get(f"http://127.0.0.1:3100/loki/api/v1/query?query={ask}&time={until:.0f}").json()
+    lines = answer["data"]["result"][0]["value"][1]
+    assert int(samples) > 50, samples
+    assert int(lines) > 50 * RATE, lines
+    return f"{silences} {host.check_output('python3 -c %s', script)} {samples} samples {lines} lines"
 
 
 @pytest.mark.parametrize(
@@ -376,8 +393,12 @@ def data(host) -> str:
         ("data", sorted(DATA), "(?:the program ends by itself|does not answer)"),
     ],
 )
-def test_a_broken_image_is_rolled_back_with_its_cause(host, http, wait_until, own_silence, kind, services, cause):
-    before, kept = versions(host), data(host)
+def test_a_broken_image_is_rolled_back_with_its_cause(
+    host, http, load, wait_until, own_silence, capsys, kind, services, cause
+):
+    # Lines take a moment from the file to Loki.
+    since, first = time.time() - 20, last_line(host) + 1
+    before, kept = versions(host), data(host, http, since)
     assert own_silence in kept
     code, said = play("site", **spoil(host, kind, services), monitoring_ready_timeout=10)
     assert code != 0
@@ -388,16 +409,18 @@ def test_a_broken_image_is_rolled_back_with_its_cause(host, http, wait_until, ow
         rows.append(f"| {name} | {kind} | {found[1][:90]} | yes |")
     assert versions(host) == before
     wait_until(lambda: all(http.get(url).status == 200 for url in READY.values()), what="all services", timeout=30)
-    assert data(host) == kept
+    assert data(host, http, since) == kept
+    # Promtail has its former positions: it goes on where it was.
+    all_lines(host, wait_until, first, since)
     # What the program itself said is told with each.
     said_by_program = {"exit": "this version cannot live", "data": "cannot read the data"}.get(kind)
     if said_by_program:
         parts = re.split(r"(\w+): recreate failed: ", said)
         assert all(said_by_program in text for text in parts[2::2][: len(services)])
-    write_table(f"Broken images: {kind}", "| service | image | cause that is told | former one back |", rows)
+    write_table(capsys, f"Broken images: {kind}", "| service | image | cause that is told | former one back |", rows)
 
 
-def test_an_image_that_refuses_the_configuration_is_never_started(host):
+def test_an_image_that_refuses_the_configuration_is_never_started(host, capsys):
     before = containers(host)
     code, said = play("site", **spoil(host, "refuses", sorted(CHECKERS)))
     assert code != 0
@@ -407,11 +430,12 @@ def test_an_image_that_refuses_the_configuration_is_never_started(host):
         assert f"{name} refuses its new configuration: fatal: this version cannot live" in said
         rows.append(f"| {name} | refuses | refuses its new configuration | never stopped |")
     assert containers(host) == before
-    write_table("Broken images: refuses", "| service | image | cause that is told | former one back |", rows)
+    write_table(capsys, "Broken images: refuses", "| service | image | cause that is told | former one back |", rows)
 
 
 def test_an_upgrade_ends_with_the_first_service_that_does_not_work(host, http):
-    before, kept, silenced = versions(host), data(host), active_silences(http)
+    since = time.time() - 20
+    before, kept, silenced = versions(host), data(host, http, since), active_silences(http)
     broken = spoil(host, "data", ["grafana"]) | spoil(host, "exit", ["prometheus", "node_exporter"])
     broken.pop("node_exporter_version")
     code, said = play("upgrade", **broken, node_exporter_memory="123m")
@@ -421,21 +445,28 @@ def test_an_upgrade_ends_with_the_first_service_that_does_not_work(host, http):
     # What came before it, and works, stays.
     assert host.check_output("docker inspect --format '{{.HostConfig.Memory}}' node_exporter") == str(123 << 20)
     assert versions(host) == before
-    assert data(host) == kept
+    assert data(host, http, since) == kept
     assert active_silences(http) == silenced
     code, said = play("upgrade")
     assert code == 0, said
 
 
 @pytest.mark.parametrize("playbook", ["site", "upgrade"])
-def test_with_a_tag_only_that_service_is_changed(host, playbook):
+def test_with_a_tag_only_that_service_is_changed(host, http, load, playbook):
     memory = {"blackbox_exporter_memory": "130m" if playbook == "site" else "131m", "node_exporter_memory": "132m"}
-    before = host.check_output("docker inspect --format '{{.Id}}' node_exporter")
-    code, said = play(playbook, "--tags", "blackbox_exporter", **memory)
+    before, since = host.check_output("docker inspect --format '{{.Id}}' node_exporter"), time.time()
+    # Nobody listens there: an upgrade goes on without a silence, and says so.
+    nobody = {"__service_alertmanager": "http://127.0.0.1:9/api/v2"}
+    code, said = play(playbook, "--tags", "blackbox_exporter", **memory, **nobody)
     assert code == 0, said
+    assert ("WARNING: no silence" in said) is (playbook == "upgrade"), said
     found = host.check_output("docker inspect --format '{{.HostConfig.Memory}}' blackbox_exporter")
     assert found == str(int(memory["blackbox_exporter_memory"][:-1]) << 20)
     assert host.check_output("docker inspect --format '{{.Id}}' node_exporter") == before
+    if playbook == "upgrade":
+        lost = lost_samples(http, since)
+        assert lost["blackbox"] <= 1, lost
+        assert {job: count for job, count in lost.items() if count and job != "blackbox"} == {}
 
 
 def test_without_a_tag_the_timers_still_know_all_services(host):
@@ -446,29 +477,115 @@ def test_without_a_tag_the_timers_still_know_all_services(host):
     assert {"grafana", "blackbox_exporter"} <= {one["name"] for one in known}, known
 
 
-@pytest.mark.parametrize("seconds", [4.0, 6.0, 8.0])
-def test_a_play_that_is_killed_is_mended_by_the_next_one(host, http, seconds):
-    """At whatever moment: the next run ends with everything as it is described."""
-    changed = {f"{name}_memory": f"{300 + int(seconds * 10)}m" for name in ("alertmanager", "blackbox_exporter")}
+# Waits on the target for a sign that the change has come to a point, and kills what makes it there and then: a module
+# is an interpreter that reads its program from its input, and so has no arguments.
+WATCH = r"""
+import glob, http.client, json, os, socket, sys, time
+phase, kill = sys.argv[1], sys.argv[2] == "kill"
+data = "/var/lib/deployment-monitoring"
+class Engine(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect("/var/run/docker.sock")
+def container(name):
+    engine = Engine("localhost")
+    engine.request("GET", f"/containers/{name}/json")
+    answer = engine.getresponse()
+    return json.load(answer) if answer.status == 200 else None
+def journal():
+    try:
+        with open(data + "/.former-grafana/journal.json") as reader:
+            return json.load(reader)
+    except OSError:
+        return {}
+off = {"State": {"Running": False}}
+signs = {
+    "staged": lambda: os.path.isdir(data + "/.staging/grafana"),
+    "kept aside": lambda: container("grafana_previous"),
+    "copied": lambda: "data" in journal(),
+    "started": lambda: container("grafana_previous") and (container("grafana") or off)["State"]["Running"],
+}
+deadline = time.time() + 60
+while not signs[phase]():
+    if time.time() > deadline:
+        sys.exit(f"{phase}: never seen")
+    time.sleep(0.005)
+killed = 0
+for path in glob.glob("/proc/[0-9]*/cmdline") if kill else []:
+    try:
+        with open(path, "rb") as reader:
+            words = reader.read().split(b"\0")
+        if words[0].rpartition(b"/")[2].startswith(b"python3") and not any(words[1:]):
+            os.kill(int(path.split("/")[2]), 9)
+            killed += 1
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+print(killed)
+"""
+CHANGED = ("blackbox_exporter", "grafana")
+
+
+def cut(phase: str, changed: dict[str, str], what: str) -> int:
+    """Begin an upgrade and kill it at a point: the play, and with "kill" what it started on the target as well."""
     process = subprocess.Popen(
-        command("upgrade", **changed),
+        command("upgrade", "--tags", ",".join(CHANGED), **changed),
         cwd=CHECKOUT,
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGKILL)
-    # The connection is cut as well: what it had started on the target dies with it.
-    host.run("pkill -9 -f AnsiballZ")
-    process.wait()
-    code, said = play("upgrade", **changed)
-    assert code == 0, said
-    for name in ("alertmanager", "blackbox_exporter"):
+    try:
+        watch = subprocess.run(
+            ["docker", "exec", TARGET, "python3", "-c", WATCH, phase, what], capture_output=True, text=True, check=False
+        )
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert watch.returncode == 0, watch.stderr
+    return int(watch.stdout)
+
+
+def left(host) -> str:
+    """What a change that was cut off leaves."""
+    return host.check_output(
+        "docker ps -a --format '{{.Names}}' | grep _previous; cd /var/lib/deployment-monitoring;"
+        " ls -d .staging .former-* 2>/dev/null; ls -d /etc/deployment-monitoring/*.unfinished 2>/dev/null; true"
+    )
+
+
+def assert_mended(host, http, changed: dict[str, str], before: str, since: float) -> None:
+    for name in CHANGED:
         memory = host.check_output(f"docker inspect --format '{{{{.HostConfig.Memory}}}}' {name}")
-        assert memory == str((300 + int(seconds * 10)) << 20)
+        assert memory == str(int(changed[f"{name}_memory"][:-1]) << 20)
         assert http.get(READY[name]).status == 200
-    assert "_previous" not in host.check_output("docker ps -a --format '{{.Names}}'")
-    code, said = play("upgrade", **changed)
+    assert left(host) == ""
+    assert data(host, http, since) == before
+    code, said = play("upgrade", "--tags", ",".join(CHANGED), **changed)
+    assert code == 0, said
     assert "changed=0" in said
+
+
+@pytest.mark.parametrize("phase", ["staged", "kept aside", "copied", "started"])
+def test_a_play_that_is_killed_is_mended_by_the_next_one(host, http, load, phase):
+    """With what it started on the target, as when the machine goes down."""
+    since = time.time() - 20
+    before = data(host, http, since)
+    changed = {f"{name}_memory": f"{300 + len(phase)}m" for name in CHANGED}
+    assert cut(phase, changed, "kill") == 1
+    found = left(host).split()
+    assert ".staging" in found
+    assert ("grafana_previous" in found) is (phase != "staged"), found
+    code, said = play("upgrade", "--tags", ",".join(CHANGED), **changed)
+    assert code == 0, said
+    assert_mended(host, http, changed, before, since)
+
+
+def test_what_a_killed_play_had_begun_goes_on_by_itself(host, http, load, wait_until):
+    """The connection is lost, the machine is not: the change is one call there."""
+    since = time.time() - 20
+    before = data(host, http, since)
+    changed = {f"{name}_memory": "333m" for name in CHANGED}
+    assert cut("kept aside", changed, "look") == 0
+    wait_until(lambda: left(host) == "", what="the end of the change", timeout=60)
+    assert_mended(host, http, changed, before, since)

@@ -215,7 +215,7 @@ def parse_allocations(status: Any, first_port: int, last_port: int) -> tuple[lis
 def parse_entries(entries: Iterable[Any], first_port: int, last_port: int) -> tuple[list[App], Counter[str]]:
     """Read single allocations: the apps by port, and how many were left out for which reason."""
     found: dict[int, App] = {}
-    names: set[tuple[str, str]] = set()
+    containers: set[str] = set()
     refused: Counter[str] = Counter()
     for entry in entries:
         project, branch, port = (
@@ -225,11 +225,12 @@ def parse_entries(entries: Iterable[Any], first_port: int, last_port: int) -> tu
             refused["name"] += 1
         elif isinstance(port, bool) or not isinstance(port, int) or not first_port <= port <= last_port:
             refused["port"] += 1
-        elif port in found or (project, branch) in names:
+        # shop-main/api and shop/main-api would be one app and one container: the platform can run only one of them.
+        elif port in found or (app := App(project, branch, port)).container in containers:
             refused["duplicate"] += 1
         else:
-            found[port] = App(project, branch, port)
-            names.add((project, branch))
+            found[port] = app
+            containers.add(app.container)
     return [found[port] for port in sorted(found)], refused
 
 

@@ -17,7 +17,6 @@ sys.dont_write_bytecode = True
 
 import contextlib
 import datetime
-import fcntl
 import json
 import os
 import re
@@ -33,15 +32,18 @@ import urllib.error
 import urllib.request
 
 import archive
+import host_lock
 import silences
 from engine import Engine, EngineError
 
-_NAME = re.compile(r"monitoring-.+-(\d{8}T\d{6}Z)\.tar\.gz(\.age)?")
+_STAMP = re.compile(r"-(\d{8}T\d{6}Z)\.tar\.gz")
 _SNAPSHOT = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]+")
 _SNAPSHOT_SECONDS = 600
 _FLUSH_SECONDS = 20.0
 _TRIES = 5
 _COPY_SECONDS = 6 * 3600
+# In the staging directory, beside those of the services.
+_CONFIG = ".config"
 
 
 class BackupError(Exception):
@@ -65,15 +67,58 @@ class Settings(t.TypedDict):
 
 
 @contextlib.contextmanager
-def locked(directory: str) -> t.Iterator[None]:
-    """Keep backups and restores of this host from running at the same time."""
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    with open(os.path.join(directory, ".lock"), "w") as lock:
+def locked(settings: Settings, what: str = "a backup") -> t.Iterator[None]:
+    """Keep backups and restores of this host from running at the same time.
+
+    By a file with the host's name: other hosts may have the same directory mounted.
+    """
+    os.makedirs(settings["backup_dir"], mode=0o700, exist_ok=True)
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BackupError("another backup or restore is running on this host") from error
+            stack.enter_context(host_lock.held(settings["backup_dir"], what, 0, f".lock-{settings['host']}"))
+        except host_lock.LockError as error:
+            raise BackupError(f"another backup or restore is running on this host ({error})") from error
         yield
+
+
+def alone(settings: Settings, what: str, check: bool, notes: list[str]) -> contextlib.AbstractContextManager[t.Any]:
+    """Keep every other change of this host away; a run that only looks needs no lock.
+
+    :param notes: gets a sentence when another one has to be waited for.
+    """
+
+    def say(text: str) -> None:
+        notes.append(text)
+        print(text, file=sys.stderr, flush=True)
+
+    return contextlib.nullcontext() if check else host_lock.held(settings["data_dir"], what, say=say)
+
+
+def names_of(host: str) -> re.Pattern[str]:
+    """Return how the archives of a host are called, and of no other one: names of hosts may begin alike."""
+    return re.compile(rf"monitoring-{re.escape(host)}-\d{{8}}T\d{{6}}Z\.tar\.gz(\.age)?")
+
+
+def archives(settings: Settings) -> list[str]:
+    """Return the names of this host's archives, the newest first. Those of other hosts may lie beside them."""
+    ours = names_of(settings["host"])
+    return sorted(filter(ours.fullmatch, os.listdir(settings["backup_dir"])), key=made, reverse=True)
+
+
+def made(name: str) -> float:
+    """Return when an archive was begun, as its name says."""
+    match = _STAMP.search(name)
+    assert match
+    return _moment(match)
+
+
+def superfluous(settings: Settings, now: float) -> list[str]:
+    """Return the archives that are too many or too old, never the newest."""
+    return [
+        name
+        for position, name in enumerate(archives(settings))
+        if position and (position >= settings["keep_count"] or now - made(name) > settings["keep_days"] * 86400)
+    ]
 
 
 def ask(service: dict[str, t.Any], path: str, method: str = "GET", timeout: float = 60) -> bytes:
@@ -115,7 +160,7 @@ def link_tree(source: str, target: str) -> list[str]:
         except FileNotFoundError:
             raise
         except OSError:
-            shutil.copy2(path, place)
+            _copy(path, place)
 
     return _each_file(source, target, link)
 
@@ -125,7 +170,7 @@ def copy_tree(source: str, target: str) -> list[str]:
 
     :returns: the files that vanished meanwhile.
     """
-    return _each_file(source, target, shutil.copy2)
+    return _each_file(source, target, _copy)
 
 
 def whole(take: t.Callable[[str, str], list[str]], source: str, target: str) -> None:
@@ -140,6 +185,11 @@ def whole(take: t.Callable[[str, str], list[str]], source: str, target: str) -> 
         shutil.rmtree(target, ignore_errors=True)
         time.sleep(0.5 * (attempt + 1))
     raise BackupError(f"{vanished[0]} and others were removed while {source} was read, {_TRIES} times; try again later")
+
+
+def _copy(path: str, place: str) -> None:
+    # A file that its service replaced by a link meanwhile is not followed to wherever that leads.
+    shutil.copy2(path, place, follow_symlinks=False)
 
 
 def _each_file(source: str, target: str, take: t.Callable[[str, str], t.Any]) -> list[str]:
@@ -214,8 +264,9 @@ def clear_leftovers(settings: Settings) -> None:
                 if match and name not in note["there"] and 0 <= _moment(match) - int(note["at"]) <= _SNAPSHOT_SECONDS:
                     shutil.rmtree(os.path.join(prometheus["data_dir"], "snapshots", name), ignore_errors=True)
     shutil.rmtree(staging, ignore_errors=True)
+    ours = names_of(settings["host"])
     for name in os.listdir(settings["backup_dir"]):
-        if name.endswith(".part") and _NAME.match(name):
+        if name.endswith(".part") and ours.match(name):
             os.unlink(os.path.join(settings["backup_dir"], name))
 
 
@@ -266,7 +317,7 @@ def _stage_loki(service: dict[str, t.Any], target: str) -> str:
         elif os.path.isdir(path):
             whole(link_tree if name == "chunks/index" else copy_tree, path, place)
         elif os.path.isfile(path):
-            shutil.copy2(path, place)
+            _copy(path, place)
     return "log, index and chunks"
 
 
@@ -338,31 +389,29 @@ def require_room(settings: Settings) -> dict[str, int]:
 
 
 def prune(settings: Settings, now: float) -> list[str]:
-    """Remove the archives that are too many or too old, never the newest, and return their names."""
-    directory, removed = settings["backup_dir"], []
-    found = sorted((n for n in os.listdir(directory) if _NAME.fullmatch(n)), key=_made, reverse=True)
-    for position, name in enumerate(found):
-        age = now - _made(name)
-        if position and (position >= settings["keep_count"] or age > settings["keep_days"] * 86400):
-            for path in (name, name + ".sha256"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(os.path.join(directory, path))
-            removed.append(name)
+    """Remove the archives that are too many or too old, and return their names."""
+    removed = superfluous(settings, now)
+    for name in removed:
+        remove(settings, name)
     return removed
+
+
+def remove(settings: Settings, name: str) -> None:
+    """Remove an archive and its SHA-256."""
+    for path in (name, name + ".sha256"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(settings["backup_dir"], path))
 
 
 def newest(settings: Settings) -> str:
     """Return the path of this host's newest archive."""
-    found = [name for name in os.listdir(settings["backup_dir"]) if _NAME.fullmatch(name)]
+    found = archives(settings)
     if not found:
-        raise BackupError(f"{settings['backup_dir']} has no archive")
-    return os.path.join(settings["backup_dir"], max(found, key=_made))
-
-
-def _made(name: str) -> float:
-    match = _NAME.fullmatch(name)
-    assert match
-    return _moment(match)
+        raise BackupError(
+            f"{settings['backup_dir']} has no archive of {settings['host']}; name the one to take: "
+            "maintenance_restore_archive, or maintenance_restore_upload"
+        )
+    return os.path.join(settings["backup_dir"], found[0])
 
 
 def _moment(match: re.Match[str]) -> float:
@@ -397,42 +446,37 @@ def run(settings: Settings, check: bool = False) -> dict[str, t.Any]:
     began, now = time.monotonic(), time.time()
     if settings["recipients"] and shutil.which("age") is None:
         raise BackupError("age is not installed, and maintenance_backup_recipients asks for it: apt-get install age")
-    with locked(settings["backup_dir"]):
+    notes: list[str] = []
+    with locked(settings):
         # The archives hold the secrets of the deployed configuration.
         os.chmod(settings["backup_dir"], 0o700)
         staging = os.path.join(settings["data_dir"], ".backup")
-        if os.path.exists(former := os.path.join(settings["data_dir"], ".restore-former")):
-            raise BackupError(
-                f"a restore was cut off, and {former} has what it set aside: run playbooks/restore.yml again, which "
-                "puts that back first"
-            )
-        if not check:
-            clear_leftovers(settings)
-        versions = images(settings["services"])
-        sizes = require_room(settings)
         stamp = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
         name = f"monitoring-{settings['host']}-{stamp}.tar.gz" + (".age" if settings["recipients"] else "")
         path = os.path.join(settings["backup_dir"], name)
-        if check:
-            return {"archive": path, "data_bytes": sizes, "images": versions, "checked_only": True}
-        os.mkdir(staging, 0o700)
+        # A swap meanwhile would make it half of one state and half of another. What is staged is nobody else's, so that
+        # the long part, the archive itself, keeps nobody waiting.
+        with alone(settings, "a backup", check, notes):
+            header = _begin(settings, now, check)
+            if check:
+                return {
+                    "archive": path,
+                    "data_bytes": header["bytes"],
+                    "images": header["images"],
+                    "summary": [
+                        *(f"{settings['host']} {name}: could be backed up" for name in settings["services"]),
+                        f"{settings['host']}: could be backed up to {path}",
+                    ],
+                    "checked_only": True,
+                }
+            how = _stage(settings, staging)
         try:
-            how = {}
-            for service, entry in settings["services"].items():
-                how[service] = _STAGES[service](entry, os.path.join(staging, service))
-            header = {
-                "host": settings["host"],
-                "node": socket.gethostname(),
-                "made": now,
-                "images": versions,
-                "how": how,
-                "bytes": {service: size_of(os.path.join(staging, service)) for service in how},
-            }
+            header.update(how=how, bytes={service: size_of(os.path.join(staging, service)) for service in how})
             writer = archive.Writer(path, header, settings["compression"], settings["recipients"])
             try:
                 for service in how:
                     writer.add_tree(f"data/{service}", os.path.join(staging, service))
-                writer.add_tree("config", settings["config_dir"])
+                writer.add_tree("config", os.path.join(staging, _CONFIG))
                 digest, size = writer.close()
             except BaseException:
                 writer.abandon()
@@ -449,22 +493,64 @@ def run(settings: Settings, check: bool = False) -> dict[str, t.Any]:
                 problems.append(str(error))
         if problems:
             raise BackupError(f"the archive is at {path}; {'; '.join(problems)}")
+        seconds = round(time.monotonic() - began, 2)
+        host = settings["host"]
         return {
             "archive": path,
             "sha256": digest,
             "bytes": size,
-            "seconds": round(time.monotonic() - began, 2),
+            "seconds": seconds,
+            "summary": [
+                *(f"{host} {service}: backed up ({how[service]}), was not away" for service in how),
+                f"{host}: {path}, {size} bytes in {seconds} s"
+                + (f", copied to {', '.join(settings['copies'])}" if settings["copies"] else "")
+                + (f", {len(removed)} old ones removed" if removed else ""),
+            ],
             "services": how,
             "data_bytes": header["bytes"],
-            "images": versions,
+            "images": header["images"],
             "copies": settings["copies"],
             "removed": removed,
+            "notes": notes,
             "metrics": {
                 "monitoring_backup_last_success_timestamp_seconds": round(now),
                 "monitoring_backup_size_bytes": size,
-                "monitoring_backup_duration_seconds": round(time.monotonic() - began, 2),
+                "monitoring_backup_duration_seconds": seconds,
             },
         }
+
+
+def _begin(settings: Settings, now: float, check: bool) -> dict[str, t.Any]:
+    """Refuse what cannot be backed up, and return what the archive's header begins with."""
+    if os.path.exists(former := os.path.join(settings["data_dir"], ".restore-former")):
+        raise BackupError(
+            f"a restore was cut off, and {former} has what it set aside: run playbooks/restore.yml again, which puts "
+            "that back first"
+        )
+    if not check:
+        clear_leftovers(settings)
+    return {
+        "host": settings["host"],
+        "node": socket.gethostname(),
+        "made": now,
+        "images": images(settings["services"]),
+        "bytes": require_room(settings),
+    }
+
+
+def _stage(settings: Settings, staging: str) -> dict[str, str]:
+    """Put all that the archive is to have into the staging directory, and return how each service's part was had."""
+    os.mkdir(staging, 0o700)
+    try:
+        how = {
+            service: _STAGES[service](entry, os.path.join(staging, service))
+            for service, entry in settings["services"].items()
+        }
+        copy_tree(settings["config_dir"], os.path.join(staging, _CONFIG))
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return how
 
 
 def end_in_order() -> None:
@@ -481,7 +567,10 @@ def main(arguments: list[str]) -> int:
     os.umask(0o077)
     try:
         print(json.dumps(run(settings, "--check" in arguments)))
-    except (BackupError, archive.ArchiveError, EngineError, OSError, sqlite3.Error, ValueError, KeyError) as error:
+    except (BackupError, archive.ArchiveError, host_lock.LockError, EngineError, OSError, sqlite3.Error) as error:
+        print(json.dumps({"error": str(error)}))
+        return 1
+    except (ValueError, KeyError) as error:
         print(json.dumps({"error": str(error) if not isinstance(error, KeyError) else f"unexpected answer: {error!r}"}))
         return 1
     return 0

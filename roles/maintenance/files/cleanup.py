@@ -19,9 +19,9 @@ import sys
 # Nothing is to be left beside the programs: their directory is compared with what belongs there.
 sys.dont_write_bytecode = True
 
-import contextlib
 import datetime
 import json
+import math
 import os
 import re
 import shutil
@@ -34,8 +34,10 @@ from engine import Engine, EngineError, split_reference
 LABEL = "nekocheik.deployment_monitoring.service"
 # Younger ones may belong to a run that is going on.
 _LEFT_SECONDS = 3600
-_STAGING = re.compile(r"\.(staging|backup|restore|restore-former|upload-.+)")
+_STAGING = re.compile(r"\.(staging|backup|restore|restore-done|upload-.+)")
 _STAGING_SECONDS = 86400
+# What a restore that was killed had let come together; see restore.py.
+_ASIDE, _ASIDE_SECONDS = ".restore-aside", 7 * 86400
 
 
 class Item(t.NamedTuple):
@@ -130,25 +132,18 @@ def left_volumes(engine: Engine) -> list[Item]:
     ]
 
 
-def old_archives(settings: dict[str, t.Any], now: float) -> list[Item]:
-    """Return the archives of backups that are too many or too old, by the rule of the backup itself."""
+def old_archives(settings: backup.Settings, now: float) -> list[Item]:
+    """Return the archives of this host's backups that are too many or too old, by the rule of the backup itself."""
     directory = settings["backup_dir"]
-    if not os.path.isdir(directory):
-        return []
-    found = [name for name in os.listdir(directory) if backup._NAME.fullmatch(name)]
-    items = []
-    for position, name in enumerate(sorted(found, key=backup._made, reverse=True)):
-        old = now - backup._made(name) > settings["keep_days"] * 86400
-        if position and (position >= settings["keep_count"] or old):
-            size = os.path.getsize(os.path.join(directory, name))
-            items.append(Item("archive", name, size, lambda n=name: _unlink_archive(directory, n)))  # type: ignore[misc]
-    return items
-
-
-def _unlink_archive(directory: str, name: str) -> None:
-    for path in (name, name + ".sha256"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(directory, path))
+    return [
+        Item(
+            "archive",
+            name,
+            os.path.getsize(os.path.join(directory, name)),
+            lambda name=name: backup.remove(settings, name),  # type: ignore[misc]
+        )
+        for name in (backup.superfluous(settings, now) if os.path.isdir(directory) else [])
+    ]
 
 
 def left_directories(data_dir: str, now: float) -> list[Item]:
@@ -156,10 +151,9 @@ def left_directories(data_dir: str, now: float) -> list[Item]:
     items = []
     for name in sorted(os.listdir(data_dir)) if os.path.isdir(data_dir) else []:
         path = os.path.join(data_dir, name)
-        # What a restore put aside is the former data, until the next restore has looked at it.
-        if name == ".restore-former" or not _STAGING.fullmatch(name):
-            continue
-        if now - os.lstat(path).st_mtime > _STAGING_SECONDS:
+        # .restore-former is the former data, until the next restore has looked at it.
+        allowed = _ASIDE_SECONDS if name == _ASIDE else _STAGING_SECONDS if _STAGING.fullmatch(name) else math.inf
+        if now - os.lstat(path).st_mtime > allowed:
             items.append(Item("directory", path, backup.size_of(path), lambda p=path: shutil.rmtree(p)))  # type: ignore[misc]
     return items
 

@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Ask everything of this host's part of the stack that a healthy one can answer.
 
-Usage: health_check.py SETTINGS [--check] [--wait SECONDS]
+Usage: health_check.py SETTINGS [--check] [--wait SECONDS] [--services NAME,NAME]
 
-It prints one JSON object; the exit code is 0 when all is well.
+It prints one JSON object; the exit code is 0 when all is well. With --services only what is about those is asked; the
+host itself and C(maintenance), the timers, count as such.
 
 What may only need a moment (a service that starts, a target that was not scraped yet) is asked again until it is well
 or the time is over. With --check nothing is written: no line to Loki, none to the file that the collector reads.
@@ -39,10 +40,10 @@ from engine import Engine, EngineError, _UnixConnection
 
 _PAUSE = 2.0
 _LOG_FILE_BYTES = 64 * 1024
-# Of applications: that one of them is down says nothing about the stack.
-_FOREIGN_JOBS = re.compile(r"app-(health|metrics|public)")
+# Of applications, and of the way to public names: that one of them is down says nothing about the stack.
+_FOREIGN_JOBS = re.compile(r"app-(health|metrics|public)|public")
 _STAMPS = "/var/lib/systemd/timers"
-_COLLECTORS = ("promtail", "alloy")
+_COLLECTORS = ("promtail", "alloy", "otelcol")
 # What each kind of datasource is asked through Grafana.
 _QUESTIONS = {
     "prometheus": "api/v1/query?query=1",
@@ -102,14 +103,22 @@ class HealthCheck:
     :param settings: the section C(health_check) of what the role writes.
     :param roster: the services that were described for this host.
     :param writes: whether it may write lines to Loki and to the collector's file.
+    :param chosen: what it is asked about; nothing for everything.
     """
 
-    def __init__(self, settings: dict[str, t.Any], roster: list[dict[str, t.Any]], writes: bool) -> None:
+    def __init__(
+        self,
+        settings: dict[str, t.Any],
+        roster: list[dict[str, t.Any]],
+        writes: bool,
+        chosen: t.Collection[str] = (),
+    ) -> None:
         self.settings = settings
         self.host: str = settings["host"]
         self.roster = {service["name"]: service for service in roster}
         self.present = {name: service for name, service in self.roster.items() if service["state"] == "present"}
         self.writes = writes
+        self.chosen = chosen
         self.engine = Engine(timeout=20)
         # Lines are written once, and looked for until they are there.
         self.mark = uuid.uuid4().hex[:12]
@@ -117,14 +126,18 @@ class HealthCheck:
 
     def run(self) -> list[Finding]:
         """Ask everything once."""
-        parts: list[t.Callable[[], t.Iterable[Finding]]] = [self._containers, self._host]
+        asked: list[tuple[str, t.Callable[[], t.Iterable[Finding]]]] = [("", self._containers), ("host", self._host)]
         for name in ("prometheus", "alertmanager", "loki", "grafana"):
             if name in self.present:
-                parts.append(getattr(self, f"_{name}"))
-        parts += [lambda name=name: self._collector(name) for name in _COLLECTORS if name in self.present]  # type: ignore[misc]
-        parts.append(self._timers)
+                asked.append((name, getattr(self, f"_{name}")))
+        asked += [(name, lambda name=name: self._collector(name)) for name in _COLLECTORS if name in self.present]  # type: ignore[misc]
+        asked.append(("maintenance", self._timers))
+        parts = [part for name, part in asked if not name or not self.chosen or name in self.chosen]
         with ThreadPoolExecutor(max_workers=4) as pool:
-            return [finding for found in pool.map(_answers, parts) for finding in found]
+            found = [finding for answers in pool.map(_answers, parts) for finding in answers]
+        # Of what was asked, some is told of another service: a certificate of the host, by Prometheus.
+        others = {*self.roster, "host", "maintenance"}.difference(self.chosen) if self.chosen else set()
+        return [finding for finding in found if finding.service not in others]
 
     def _url(self, name: str) -> str:
         ready = self.roster[name]["ready"]
@@ -184,7 +197,11 @@ class HealthCheck:
         return "" if status < 300 else f"{ready['socket']} answers {status}"
 
     def _host(self) -> t.Iterator[Finding]:
-        """The host has room."""
+        """The host has room, and no restore was cut off."""
+        # One that is under way ends in a moment.
+        former = os.path.join(self.settings["data_dir"], ".restore-former")
+        cut = "a restore was cut off: run playbooks/restore.yml again, it puts the former data back first"
+        yield Finding("host", "restore", cut if os.path.exists(former) else "")
         wanted = self.settings["min_free"]
         root = None
         with contextlib.suppress(EngineError):
@@ -333,13 +350,14 @@ class HealthCheck:
     def _last_run(self, name: str, timer: dict[str, t.Any]) -> str:
         late = 1.5 * timer["interval"]
         ran = self._metric(name, "monitoring_timer_last_run_timestamp_seconds")
-        if ran is None:
+        well = self._metric(name, "monitoring_timer_last_result")
+        if ran is None or well is None:
+            # Before its first run the metric is the time of its installation.
             stamp = os.path.join(_STAMPS, "stamp-" + timer["unit"])
-            since = os.path.getmtime(stamp) if os.path.exists(stamp) else time.time()
+            since = ran or (os.path.getmtime(stamp) if os.path.exists(stamp) else time.time())
             return "it never ran, and should have by now" if time.time() - since > late else ""
         if time.time() - ran > late:
             return f"it ran {(time.time() - ran) / 3600:.1f} h ago, {late / 3600:.0f} h are allowed"
-        well = self._metric(name, "monitoring_timer_last_result")
         return "" if well == 1 else f"it failed: journalctl -u {timer['unit'].replace('.timer', '.service')}"
 
     def _metric(self, name: str, metric: str) -> float | None:
@@ -391,6 +409,8 @@ def report(host: str, findings: list[Finding]) -> dict[str, t.Any]:
         wrong = [f"{f.what}: {f.reason}" for f in problems if f.service == service]
         asked = sum(finding.service == service for finding in findings)
         lines.append(f"{host} {service}: " + ("; ".join(wrong) if wrong else f"well ({asked} asked)"))
+    if not findings:
+        lines = [f"{host}: nothing of what was asked about is here"]
     return {
         "host": host,
         "healthy": not problems,
@@ -424,8 +444,9 @@ def main(arguments: list[str]) -> int:
         with open(path) as reader:
             roster = json.load(reader)
     seconds = float(arguments[arguments.index("--wait") + 1]) if "--wait" in arguments else settings["wait_seconds"]
+    chosen = arguments[arguments.index("--services") + 1].split(",") if "--services" in arguments else []
     began = time.monotonic()
-    check = HealthCheck(settings, roster, writes="--check" not in arguments)
+    check = HealthCheck(settings, roster, "--check" not in arguments, chosen)
     told = report(settings["host"], wait_healthy(check.run, seconds))
     told["seconds"] = round(time.monotonic() - began, 2)
     print(json.dumps(told))

@@ -28,10 +28,13 @@ import typing as t
 
 import archive
 import backup
+import host_lock
 from engine import Engine, EngineError
 
 _READY_SECONDS = 180.0
 _STAGING, _FORMER, _DONE = ".restore", ".restore-former", ".restore-done"
+# What services collected between a run that was killed and its undoing: the last of each, until the clean-up takes it.
+_ASIDE = ".restore-aside"
 # In the directory of former data: which services are being exchanged, and which files were added.
 _JOURNAL = ".journal.json"
 
@@ -49,24 +52,40 @@ class Restore:
     def __init__(self, settings: backup.Settings, engine: Engine, names: list[str]) -> None:
         self.settings, self.engine, self.names = settings, engine, names
         root = settings["data_dir"]
-        self.staging, self.former, self.done = (os.path.join(root, name) for name in (_STAGING, _FORMER, _DONE))
+        self.staging, self.former, self.done, self.aside = (
+            os.path.join(root, name) for name in (_STAGING, _FORMER, _DONE, _ASIDE)
+        )
         self.services = settings["services"]
+        # What became of each service, for a person.
+        self.summary: list[str] = []
 
     def run(self, path: str, identity: str, check: bool) -> dict[str, t.Any]:
         """Restore an archive, or with C(check) only tell what would be done."""
-        notes = [] if check else self._recover()
         for leftover in (self.staging, self.done):
             shutil.rmtree(leftover, ignore_errors=True)
         os.mkdir(self.staging, 0o700)
         try:
             header = archive.unpack(path, self.staging, identity, lambda header: self._accept(header, path))
-            told = {"host": header["host"], "made": header["made"], "images": header["images"], "notes": notes}
+            told = {"host": header["host"], "made": header["made"], "images": header["images"]}
             plan = {name: header["bytes"][name] for name in self.names}
             if check:
+                self._tell(
+                    {name: f"would get the data of {header['host']}, {size} bytes" for name, size in plan.items()}
+                )
                 return {**told, "would_restore": plan}
-            return {**told, "restored": plan, "seconds_away": self._swap(), "notes": notes}
+            away = self._swap()
+            self._tell(
+                {
+                    name: f"has the data of {header['host']}, {size} bytes, away for {away[name]} s"
+                    for name, size in plan.items()
+                }
+            )
+            return {**told, "restored": plan, "seconds_away": away}
         finally:
             shutil.rmtree(self.staging, ignore_errors=True)
+
+    def _tell(self, lines: dict[str, str]) -> None:
+        self.summary += [f"{self.settings['host']} {name}: {line}" for name, line in lines.items()]
 
     def _accept(self, header: dict[str, t.Any], path: str) -> None:
         """Refuse what this host cannot take, before more than the header is unpacked."""
@@ -81,6 +100,8 @@ class Restore:
             if actual is None:
                 problems.append(f"{name} is not on this host: run site.yml first")
                 continue
+            if self.engine.container(f"{name}_previous"):
+                problems.append(f"a change of {name} was cut off: run site.yml first, which ends it or takes it back")
             theirs, ours = version(header["images"][name]), version(actual["Config"]["Image"])
             if theirs > ours > ():
                 problems.append(
@@ -100,19 +121,22 @@ class Restore:
         """Exchange the data of all services; when one does not get ready, put all of them back."""
         os.mkdir(self.former, 0o700)
         away: dict[str, float] = {}
+        since: dict[str, float] = {}
         name, added = "", t.cast("list[str]", [])
         self._note(added)
         try:
             for name in self.names:
-                left = time.monotonic()
+                since[name] = time.monotonic()
                 self._exchange(name)
                 self._add_own_files(name, added)
                 self.engine.start(name)
                 self._prove(name)
-                away[name] = round(time.monotonic() - left, 2)
+                away[name] = round(time.monotonic() - since[name], 2)
         except BaseException as error:  # whatever it was, also a request to end: the former data have to come back
             log = self.engine.logs(name, 10)
-            said = "; ".join(self._recover()) or "nothing had to be put back"
+            said = "; ".join(self.recover(keep=False)) or "nothing had to be put back"
+            gone = {one: round(time.monotonic() - moment, 2) for one, moment in since.items()}
+            self._tell({one: f"was not restored, away for {gone[one]} s at most" for one in gone})
             raise RestoreError(f"{name} could not be restored: {error}. {said}. Its last log lines: {log}") from error
         os.rename(self.former, self.done)
         shutil.rmtree(self.done, ignore_errors=True)
@@ -145,23 +169,29 @@ class Restore:
         os.rename(new, place)
 
     def _add_own_files(self, name: str, added: list[str]) -> None:
+        """Add the user's own files that are missing; of those that are there, theirs is the newer."""
         service = self.services[name]
         actual = self.engine.container(name)
         group = owner(actual)[1] if actual else 0
+
+        def add(path: str, mode: int, make: t.Callable[[], t.Any]) -> None:
+            if not os.path.lexists(path):
+                added.append(path)
+                self._note(added)
+                make()
+                os.chown(path, 0, group)
+                os.chmod(path, mode)
+
         for folder in service["own_files"]:
             source = os.path.join(self.staging, "config", name, folder)
-            target = os.path.join(service["config_dir"], folder)
-            for entry in sorted(os.listdir(source)) if os.path.isdir(source) else []:
-                path = os.path.join(target, entry)
-                if not os.path.exists(path):
-                    if not os.path.isdir(target):
-                        os.mkdir(target, 0o750)
-                        os.chown(target, 0, group)
-                    added.append(path)
-                    self._note(added)
-                    shutil.copyfile(os.path.join(source, entry), path)
-                    os.chown(path, 0, group)
-                    os.chmod(path, 0o640)
+            for directory, _names, files in os.walk(source):
+                target = os.path.normpath(
+                    os.path.join(service["config_dir"], folder, os.path.relpath(directory, source))
+                )
+                add(target, 0o750, lambda target=target: os.mkdir(target))  # type: ignore[misc]
+                for entry in sorted(files):
+                    place, content = os.path.join(target, entry), os.path.join(directory, entry)
+                    add(place, 0o640, lambda content=content, place=place: shutil.copyfile(content, place))  # type: ignore[misc]
 
     def _prove(self, name: str) -> None:
         service, deadline, problem = self.services[name], time.monotonic() + _READY_SECONDS, ""
@@ -177,8 +207,12 @@ class Restore:
             time.sleep(0.2)
         raise RestoreError(f"it does not get ready: {problem}")
 
-    def _recover(self) -> list[str]:
-        """Put back whatever former data there are: of this run, or of one that was killed."""
+    def recover(self, keep: bool = True) -> list[str]:
+        """Put back whatever former data there are: of this run, or of one that was killed.
+
+        :param keep: whether what is in their place is set aside: after a run that was killed, services may have gone on
+          with it. It is not when the archive's data were refused a moment ago.
+        """
         if not os.path.isdir(self.former):
             return []
         notes, journal = [], os.path.join(self.former, _JOURNAL)
@@ -186,10 +220,12 @@ class Restore:
         if os.path.exists(journal):
             with open(journal) as reader:
                 begun.update(json.load(reader))
-        for path in begun["added"]:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        for path in reversed(begun["added"]):
+            with contextlib.suppress(OSError):
+                # A directory that got something of somebody else's meanwhile stays.
+                os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
         kept = [name for name in sorted(os.listdir(self.former)) if not name.startswith(".journal")]
+        set_aside = []
         for name in kept:
             if name not in self.services:
                 raise RestoreError(
@@ -199,6 +235,9 @@ class Restore:
             place = self.services[name]["data_dir"]
             with contextlib.suppress(EngineError):
                 self.engine.stop(name, 60)
+            if keep and os.path.isdir(place) and os.listdir(place):
+                self._set_aside(name, place)
+                set_aside.append(name)
             shutil.rmtree(place, ignore_errors=True)
             os.rename(os.path.join(self.former, name), place)
         # Those too that were stopped before their data were moved.
@@ -208,6 +247,7 @@ class Restore:
                 self.engine.start(name)
         for name in begun["services"]:
             said = [f"{name} has its former data again"] if name in kept else []
+            said += [f"(what was in their place is in {os.path.join(self.aside, name)})"] if name in set_aside else []
             try:
                 self._prove(name)
             except RestoreError as error:
@@ -215,6 +255,12 @@ class Restore:
             notes += [" ".join(said)] if said else []
         shutil.rmtree(self.former)
         return notes
+
+    def _set_aside(self, name: str, place: str) -> None:
+        os.makedirs(self.aside, mode=0o700, exist_ok=True)
+        target = os.path.join(self.aside, name)
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(place, target)
 
 
 def owner(actual: dict[str, t.Any]) -> tuple[int, int]:
@@ -253,17 +299,32 @@ def main(words: list[str]) -> int:
     names = [name for name in given.services.split(",") if name]
     backup.end_in_order()
     os.umask(0o077)
+    notes: list[str] = []
+    restore = Restore(settings, Engine(), names)
+
+    def say(**more: t.Any) -> None:
+        lines = [f"{settings['host']}: {note}" for note in notes]
+        print(json.dumps({**more, "notes": notes, "summary": [*lines, *restore.summary]}))
+
     try:
-        with backup.locked(settings["backup_dir"]):
+        with backup.locked(settings, "a restore"), backup.alone(settings, "a restore", given.check, notes):
+            # Whatever becomes of this run: what an earlier one left half done is put right.
+            if not given.check:
+                notes += restore.recover()
+            elif os.path.isdir(restore.former):
+                notes.append("a restore was cut off: the former data would be put back first")
             path = backup.newest(settings) if given.archive == "newest" else os.path.abspath(given.archive)
-            told = Restore(settings, Engine(), names).run(path, given.identity, given.check)
-    except archive.ArchiveError as error:
-        print(json.dumps({"error": f"Nothing was touched. {error}"}))
+            told = restore.run(path, given.identity, given.check)
+    except (archive.ArchiveError, host_lock.LockError) as error:
+        say(error=f"Nothing was touched. {error}")
         return 1
-    except (RestoreError, backup.BackupError, EngineError, OSError, ValueError, KeyError) as error:
-        print(json.dumps({"error": str(error) if not isinstance(error, KeyError) else f"not in the archive: {error}"}))
+    except (RestoreError, backup.BackupError, EngineError, OSError, ValueError) as error:
+        say(error=str(error))
         return 1
-    print(json.dumps(told))
+    except KeyError as error:
+        say(error=f"not in the archive: {error}")
+        return 1
+    say(**told)
     return 0
 
 

@@ -24,7 +24,7 @@ import typing as t
 
 _HELP = {
     "monitoring_timer_last_result": "Whether the last run of a scheduled task went well (1) or failed (0).",
-    "monitoring_timer_last_run_timestamp_seconds": "When a scheduled task ran last.",
+    "monitoring_timer_last_run_timestamp_seconds": "When a scheduled task ran last, or was installed if it never ran.",
     "monitoring_timer_interval_seconds": "How far apart the runs of a scheduled task should be.",
     "monitoring_timer_duration_seconds": "How long the last run of a scheduled task took.",
     "monitoring_backup_last_success_timestamp_seconds": "When the last whole backup was begun.",

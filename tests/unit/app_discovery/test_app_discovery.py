@@ -253,6 +253,20 @@ def test_an_entry_that_makes_no_sense_is_counted_and_hides_no_other(
         assert value(found.exposition(), series) == (1 if name == reason else 0)
 
 
+@pytest.mark.parametrize(("project", "branch"), [("shop-main", "api"), ("shop", "main/api"), ("shop", "main-api")])
+def test_two_allocations_that_would_be_one_container_are_one_app(platform: Platform, project: str, branch: str) -> None:
+    platform.raw_allocations(
+        {
+            "a": {"project": "shop", "branch": "main-api", "port": 8101},
+            "b": {"project": project, "branch": branch, "port": 8102},
+            "c": {"project": "blog", "branch": "main", "port": 8103},
+        }
+    )
+    found = platform.refreshed()
+    assert apps(found.targets("health")) == ["shop-main-api", "blog-main"]
+    assert value(found.exposition(), 'app_discovery_refused_entries{reason="duplicate"}') == 1
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -93,6 +93,12 @@ def test_panels_have_ids_of_their_own_and_do_not_overlap(name: str) -> None:
 
 
 @each_dashboard
+def test_no_two_panels_have_the_same_title(name: str) -> None:
+    titles = [panel["title"] for panel in panels(name)]
+    assert sorted(set(titles)) == sorted(titles)
+
+
+@each_dashboard
 def test_a_panel_has_title_description_unit_and_says_what_no_data_means(name: str) -> None:
     for panel in panels(name):
         assert panel["title"]
@@ -118,6 +124,50 @@ def test_no_query_names_a_host_a_port_or_an_address(name: str) -> None:
 
 
 @each_dashboard
+def test_log_lines_are_of_the_chosen_hosts_and_apps(name: str) -> None:
+    targets = [(panel["title"], target) for panel in panels(name) for target in panel["targets"]]
+    targets += [(annotation["name"], annotation) for annotation in ALL[name]["annotations"]["list"]]
+    asked = [(title, target["expr"]) for title, target in targets if target["datasource"]["uid"] == "loki"]
+    variables = {variable["name"]: variable for variable in ALL[name]["templating"]["list"]}
+    asked += [
+        (variable["label"], variable["definition"])
+        for variable in variables.values()
+        if variable.get("datasource", {}).get("uid") == "loki"
+    ]
+    streams = [(title, stream) for title, expr in asked for stream in re.findall(r"{[^{}]*}", expr)]
+    assert len(streams) >= len(asked) >= 1
+    for title, stream in streams:
+        assert 'host=~"$host"' in stream, title
+        if 'job="docker"' in stream and "app" in variables:
+            assert 'container=~"($app)-deploy"' in stream, title
+
+
+def test_a_projects_deployments_are_not_anothers() -> None:
+    (panel,) = [one for one in panels("en/project-main") if one["title"] == "Deployments of the project"]
+    (expr,) = expressions(panel)
+    pattern = expr.split("`")[1].replace("$project", "shop")
+    for line in ("🚀 Deployment of shop/main started", "shop/main", '"shop/feature/cart"'):
+        assert re.search(pattern, line), line
+    for line in ("Deployment of my-shop/main", "Deployment of old.shop/main", "workshop/main", "shop-two/main"):
+        assert not re.search(pattern, line), line
+
+
+@each_dashboard
+def test_a_link_to_log_lines_keeps_the_hosts(name: str) -> None:
+    for url in re.findall(r'"url": "(/explore[^"]*)"', json.dumps(ALL[name])):
+        assert "expr%22:%22{host%3D~%5C%22${host:pipe}%5C%22," in url
+
+
+@each_dashboard
+def test_no_number_is_made_up(name: str) -> None:
+    """vector(0) says that all is well where nothing is known: a zero is counted from what there is."""
+    for panel in panels(name):
+        for target in panel["targets"]:
+            made_up = "vector(" in target["expr"]
+            assert not made_up or target["datasource"]["uid"] == "loki", panel["title"]
+
+
+@each_dashboard
 def test_rates_follow_the_zoom_and_no_irate_flaps(name: str) -> None:
     for panel in panels(name):
         for expr in expressions(panel):
@@ -139,6 +189,18 @@ def test_a_curve_of_many_apps_is_cut_to_the_worst(name: str) -> None:
             by_app = re.search(r"by \([^)]*\bapp\b", target["expr"]) or "{{app}}" in target.get("legendFormat", "")
             if by_app and target.get("range"):
                 assert re.search(r"(topk|bottomk)\(\d+", target["expr"]), target["expr"]
+
+
+@each_dashboard
+def test_the_worst_are_the_same_ones_all_along_a_curve(name: str) -> None:
+    for panel in panels(name):
+        for target in panel["targets"]:
+            ranked = re.search(r"(topk|bottomk)\(", target["expr"])
+            # Loki knows no @ end().
+            if ranked and target.get("range"):
+                rest = target["expr"][ranked.start() :]
+                assert re.search(r" and on \([\w, ]+\) $", target["expr"][: ranked.start()]), target["expr"]
+                assert rest.count("}") == rest.count("@ end()"), target["expr"]
 
 
 @each_dashboard
@@ -198,11 +260,16 @@ def test_links_lead_to_dashboards_that_there_are_and_keep_the_time(name: str) ->
     assert link["includeVars"]
     text = json.dumps(ALL[name])
     urls = re.findall(r'"url": "(/[^"]*)"', text)
+    variables = {variable["name"] for variable in ALL[name]["templating"]["list"]}
     for url in urls:
         found = re.match(r"/d/([\w-]+)\?", url)
         if found:
             assert found.group(1) in UIDS
             assert "${__url_time_range}" in url
+            named = re.findall(r"&var-(\w+)=", url)
+            kept = re.findall(r"&\${(\w+):queryparam}", url)
+            # All that this dashboard has, each once: the other one takes those that it knows.
+            assert "&${__all_variables}" in url if not named else sorted(kept) == sorted(variables - set(named)), url
         else:
             assert url.startswith("/explore?schemaVersion=1&")
             assert "${__from}" in url

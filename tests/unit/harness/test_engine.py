@@ -24,7 +24,7 @@ CASES = {
     "bare Debian": (
         ROOT + BARE + SLOW + "install() { echo got $*; };",
         0,
-        "got docker.io iptables debootstrap mmdebstrap libsystemd-dev",
+        "got docker.io iptables mmdebstrap libsystemd-dev\n",
     ),
     "not started": (ROOT + COMPLETE + SLOW, 0, "starting dockerd in the background"),
     "systemd fails": (

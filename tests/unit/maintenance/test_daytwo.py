@@ -23,9 +23,10 @@ PROGRAMS = CHECKOUT / "roles/maintenance/files"
 def programs(tmp_path_factory):
     """The programs as they are installed: with the mechanism's client of the engine beside them."""
     folder = tmp_path_factory.mktemp("programs")
-    for path in [*PROGRAMS.glob("*.py"), CHECKOUT / "plugins/module_utils/engine.py"]:
+    shared = [CHECKOUT / f"plugins/module_utils/{name}.py" for name in ("engine", "host_lock")]
+    for path in [*PROGRAMS.glob("*.py"), *shared]:
         shutil.copy(path, folder)
-    names = ["archive", "silences", "engine", "backup", "health_check", "cleanup"]
+    names = ["archive", "silences", "engine", "host_lock", "backup", "health_check", "cleanup"]
     before = {name: sys.modules.pop(name, None) for name in names}
     sys.path.insert(0, str(folder))
     try:
@@ -153,6 +154,49 @@ class TestHealthCheck:
         ]
         assert health.wait_healthy(lambda: rounds.pop(0), 5) == [health.Finding("a", "b")]
 
+    def test_a_restore_that_was_cut_off_is_a_finding_of_the_host(self, health, tmp_path, monkeypatch):
+        settings = {"data_dir": str(tmp_path), "directories": [str(tmp_path)], "min_free": 0}
+        check = self.check(health, 1, **settings)
+        monkeypatch.setattr(check.engine, "info", dict)
+        assert [f.reason for f in check._host()] == ["", ""]
+        (tmp_path / ".restore-former").mkdir()
+        (reason,) = [f.reason for f in check._host() if f.reason]
+        assert reason == "a restore was cut off: run playbooks/restore.yml again, it puts the former data back first"
+
+    @pytest.mark.parametrize(
+        ("chosen", "told"),
+        [
+            ((), {"prometheus", "other", "host", "maintenance"}),
+            (("prometheus",), {"prometheus"}),
+            (("host",), {"host"}),
+            (("maintenance", "other"), {"other", "maintenance"}),
+        ],
+    )
+    def test_asked_about_some_it_asks_and_tells_of_no_other(self, health, monkeypatch, chosen, told):
+        roster = [{"name": name, "state": "present", "image": "x:1"} for name in ("prometheus", "other")]
+        check = health.HealthCheck({"host": "one"}, roster, True, chosen)
+        asked = []
+
+        def part(name, *services):
+            def answer():
+                asked.append(name)
+                return [health.Finding(service, "x", "bad") for service in services]
+
+            monkeypatch.setattr(check, name, answer)
+
+        part("_containers", "prometheus", "other")
+        # Some is told of another service than the one that was asked.
+        part("_prometheus", "prometheus", "host")
+        part("_host", "host")
+        part("_timers", "maintenance", "other")
+        assert {finding.service for finding in check.run()} == told
+        parts = {"_containers", "_prometheus", "_host", "_timers"}
+        left_out = {"_prometheus": "prometheus", "_host": "host", "_timers": "maintenance"}
+        assert set(asked) == parts - {name for name, service in left_out.items() if chosen and service not in chosen}
+
+    def test_where_nothing_of_it_is_here_it_says_so(self, health):
+        assert health.report("one", [])["summary"] == ["one: nothing of what was asked about is here"]
+
     def test_nothing_is_waited_for_that_does_not_mend_itself(self, health):
         began = time.monotonic()
         found = [health.Finding("host", "disk", "full", passing=False)]
@@ -202,6 +246,9 @@ class TestTimersOfTheHealthCheck:
     @pytest.mark.parametrize(("age", "words"), [(0, ""), (7200, "it never ran, and should have by now")])
     def test_one_that_never_ran_may_wait_for_its_first_time(self, health, tmp_path, monkeypatch, age, words):
         monkeypatch.setattr(health, "_STAMPS", str(tmp_path))
+        installed = f'monitoring_timer_last_run_timestamp_seconds{{timer="backup"}} {int(time.time() - age)}\n'
+        assert self.check(health, tmp_path, installed)._last_run("backup", {"unit": "x", "interval": 2400}) == words
+        (tmp_path / "monitoring_backup.prom").unlink()
         stamp = tmp_path / "stamp-x.timer"
         stamp.touch()
         os.utime(stamp, (time.time() - age, time.time() - age))
@@ -214,26 +261,34 @@ class TestCleanup:
         for day in days:
             (tmp_path / f"monitoring-one-202603{day:02}T020000Z.tar.gz").write_text("x" * day)
         (tmp_path / "own.tar.gz").touch()
-        settings = {"backup_dir": str(tmp_path), "keep_count": 3, "keep_days": 10}
-        now = cleanup.backup._made("monitoring-one-20260321T020000Z.tar.gz")
+        # On a disk that other hosts have too.
+        theirs = "monitoring-one-2-20260301T020000Z.tar.gz"
+        (tmp_path / theirs).write_text("theirs")
+        settings = {"host": "one", "backup_dir": str(tmp_path), "keep_count": 3, "keep_days": 10}
+        now = cleanup.backup.made("monitoring-one-20260321T020000Z.tar.gz")
         items = cleanup.old_archives(settings, now)
         assert sorted(item.size for item in items) == [1, 5]
         for item in cleanup.old_archives(settings, now + 1e8):
             item.remove()
         assert sorted(path.name for path in tmp_path.iterdir()) == [
+            theirs,
             "monitoring-one-20260320T020000Z.tar.gz",
             "own.tar.gz",
         ]
 
     def test_directories_of_killed_runs_go_once_they_are_old(self, cleanup, tmp_path):
-        for name in (".staging", ".upload-x", ".backup", ".restore-former", "prometheus", ".own"):
+        for name in (".staging", ".upload-x", ".backup", ".restore-former", ".restore-aside", "prometheus", ".own"):
             (tmp_path / name).mkdir()
         assert cleanup.left_directories(str(tmp_path), time.time()) == []
         items = cleanup.left_directories(str(tmp_path), time.time() + 90000)
         assert sorted(Path(item.name).name for item in items) == [".backup", ".staging", ".upload-x"]
         for item in items:
             item.remove()
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".own", ".restore-former", "prometheus"]
+        left = [".own", ".restore-aside", ".restore-former", "prometheus"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == left
+        # What services collected between a restore that was killed and its undoing is there for a week.
+        (item,) = cleanup.left_directories(str(tmp_path), time.time() + 7 * 86400 + 60)
+        assert item.name == str(tmp_path / ".restore-aside")
 
     def test_without_the_list_of_services_nothing_is_touched(self, programs, cleanup, tmp_path, capsys):
         settings = tmp_path / "settings.json"

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 CHECKOUT = Path(__file__).parents[3]
 PROGRAMS = CHECKOUT / "roles/maintenance/files"
@@ -24,9 +25,10 @@ PROGRAMS = CHECKOUT / "roles/maintenance/files"
 def programs(tmp_path_factory):
     """The programs as they are installed: with the mechanism's client of the engine beside them."""
     folder = tmp_path_factory.mktemp("programs")
-    for path in [*PROGRAMS.glob("*.py"), CHECKOUT / "plugins/module_utils/engine.py"]:
+    shared = [CHECKOUT / f"plugins/module_utils/{name}.py" for name in ("engine", "host_lock")]
+    for path in [*PROGRAMS.glob("*.py"), *shared]:
         shutil.copy(path, folder)
-    names = ["archive", "silences", "engine", "backup", "restore", "timer"]
+    names = ["archive", "silences", "engine", "host_lock", "backup", "restore", "timer"]
     before = {name: sys.modules.pop(name, None) for name in names}
     sys.path.insert(0, str(folder))
     try:
@@ -203,13 +205,45 @@ class TestBackup:
                 (folder / f"monitoring-one-202603{day:02}T020000Z.tar.gz{ending}").touch()
         (folder / "monitoring-x.txt").touch()
         (folder / "own.tar.gz").touch()
-        now = backup._made("monitoring-one-20260321T020000Z.tar.gz")
+        now = backup.made("monitoring-one-20260321T020000Z.tar.gz")
         assert len(backup.prune(settings, now)) == 2
         left = sorted(path.name for path in folder.glob("*.gz"))
         assert left == [f"monitoring-one-202603{day}T020000Z.tar.gz" for day in (18, 19, 20)] + ["own.tar.gz"]
         # Years later the newest is still there.
         assert len(backup.prune(settings, now + 1e8)) == 2
         assert [path.name for path in folder.glob("mon*.gz")] == ["monitoring-one-20260320T020000Z.tar.gz"]
+
+    # Hosts that have one disk for all their archives.
+    OTHERS = ("web", "one-2", "one-20260101T000000Z", "xone", "o.e")
+
+    def test_another_hosts_archives_are_neither_counted_nor_removed_nor_taken(self, backup, tmp_path):
+        folder, settings = tmp_path / "backups", self.settings(tmp_path)
+        stamps = [f"202603{day:02}T020000Z" for day in (1, 5, 20)]
+        for host in (*self.OTHERS, "one"):
+            for stamp in stamps:
+                (folder / f"monitoring-{host}-{stamp}.tar.gz").touch()
+                (folder / f"monitoring-{host}-{stamp}.tar.gz.part").touch()
+        for host in self.OTHERS:
+            (folder / f"monitoring-{host}-20260321T020000Z.tar.gz.age").touch()
+        assert backup.newest(settings) == f"{folder}/monitoring-one-{stamps[-1]}.tar.gz"
+        now = backup.made("monitoring-one-20260325T020000Z.tar.gz")
+        assert backup.prune(settings, now) == [f"monitoring-one-{stamp}.tar.gz" for stamp in (stamps[1], stamps[0])]
+        backup.clear_leftovers(settings)
+        left = {path.name for path in folder.iterdir() if path.name.startswith("monitoring-one-2026")}
+        theirs = {f"monitoring-one-20260101T000000Z-{stamp}.tar.gz" for stamp in stamps}
+        theirs |= {f"{name}.part" for name in theirs} | {"monitoring-one-20260101T000000Z-20260321T020000Z.tar.gz.age"}
+        assert left - theirs == {f"monitoring-one-{stamps[-1]}.tar.gz"}
+        assert len(list(folder.iterdir())) == len(self.OTHERS) * 7 + 1
+
+    def test_a_point_in_a_hosts_name_is_a_point(self, backup):
+        assert backup.names_of("o.e").fullmatch("monitoring-o.e-20260301T020000Z.tar.gz.age")
+        assert not backup.names_of("o.e").fullmatch("monitoring-one-20260301T020000Z.tar.gz")
+
+    def test_without_an_archive_of_its_own_a_host_takes_none_of_another(self, backup, tmp_path):
+        (tmp_path / "backups").mkdir()
+        (tmp_path / "backups/monitoring-other-20260301T020000Z.tar.gz").touch()
+        with pytest.raises(backup.BackupError, match="no archive of one; name the one to take"):
+            backup.newest(self.settings(tmp_path))
 
     def test_a_database_that_is_written_to_is_copied_whole(self, backup, tmp_path):
         source, target = tmp_path / "grafana", tmp_path / "copy"
@@ -235,9 +269,56 @@ class TestBackup:
         assert not os.path.samefile(target / "wal/00000001", data / "wal/00000001")
 
     def test_is_refused_while_another_one_runs(self, backup, tmp_path):
-        with backup.locked(str(tmp_path)):  # noqa: SIM117 - the second one is the subject
-            with pytest.raises(backup.BackupError, match="another backup or restore"), backup.locked(str(tmp_path)):
+        settings = self.settings(tmp_path)
+        with backup.locked(settings):  # noqa: SIM117 - the second one is the subject
+            with pytest.raises(backup.BackupError, match="another backup or restore"), backup.locked(settings):
                 pass
+        # Another host's, at the same time on the same disk.
+        with backup.locked(settings), backup.locked({**settings, "host": "two"}):
+            pass
+
+    def test_waits_for_whoever_changes_the_host_and_says_so(self, programs, backup, tmp_path, monkeypatch, capsys):
+        settings, lock = self.settings(tmp_path), programs["host_lock"]
+        monkeypatch.setattr(lock, "SECONDS", 0.3)
+        monkeypatch.setattr(backup, "images", lambda names: {})
+        notes = []
+        with lock.held(settings["data_dir"], "a swap"):
+            with pytest.raises(lock.LockError, match="another run is changing this host: a swap, process "):
+                backup.run(settings)
+            # One that only looks disturbs nobody and waits for nobody.
+            assert backup.run(settings, check=True)["checked_only"]
+            with pytest.raises(lock.LockError), backup.alone(settings, "a restore", False, notes):
+                pass
+        assert "waiting for it" in notes[0]
+        assert "waiting for it" in capsys.readouterr().err
+        assert backup.run(settings)["archive"].startswith(f"{tmp_path}/backups/monitoring-one-")
+
+    def test_a_long_archive_keeps_no_other_change_waiting(self, programs, backup, tmp_path, monkeypatch):
+        settings, held = self.settings(tmp_path), programs["host_lock"].held
+        (tmp_path / "config/prometheus.yml").write_text("as it was staged")
+        monkeypatch.setattr(backup, "images", lambda names: {})
+        original = backup.archive.Writer
+
+        def writer(*words):
+            with held(settings["data_dir"], "a swap", seconds=0):
+                (tmp_path / "config/prometheus.yml").write_text("of a swap that came after")
+            return original(*words)
+
+        monkeypatch.setattr(backup.archive, "Writer", writer)
+        path = backup.run(settings)["archive"]
+        with tarfile.open(path) as reader:
+            assert reader.extractfile("config/prometheus.yml").read() == b"as it was staged"
+        assert os.listdir(tmp_path / "data") == [".lock"]
+
+    def test_a_file_that_was_replaced_by_a_link_is_not_followed(self, backup, tmp_path, monkeypatch):
+        (tmp_path / "secret").write_text("of somebody else")
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data/x").symlink_to(tmp_path / "secret")
+        # As it was when it was looked at.
+        with monkeypatch.context() as moment:
+            moment.setattr(backup.stat, "S_ISREG", lambda mode: True)
+            backup.copy_tree(str(tmp_path / "data"), str(tmp_path / "copy"))
+        assert (tmp_path / "copy/x").is_symlink()
 
     def test_is_refused_where_the_disk_is_too_small(self, backup, tmp_path):
         with pytest.raises(backup.BackupError, match="make room"):
@@ -329,6 +410,14 @@ class TestTimer:
         assert int(values['monitoring_timer_last_run_timestamp_seconds{timer="probe"}']) >= before
         assert oct((tmp_path / "metrics/monitoring_probe.prom").stat().st_mode)[-3:] == "644"
         assert oct((tmp_path / "metrics").stat().st_mode)[-3:] == "755"
+
+    def test_before_its_first_run_it_is_told_when_it_was_installed(self, programs):
+        # node_exporter refuses a metric that two files describe differently.
+        variables = yaml.safe_load((CHECKOUT / "roles/maintenance/vars/main.yml").read_text())
+        text = variables["__maintenance_first_metric"].replace("NAME", "probe")
+        values = {"last_run_timestamp": 1700000000, "interval": 60}
+        told = {f'monitoring_timer_{name}_seconds{{timer="probe"}}': value for name, value in values.items()}
+        assert programs["timer"].exposition(told) == text.replace("@now@", "1700000000").replace("INTERVAL", "60")
 
     @pytest.mark.parametrize("source", ["raise SystemExit(3)", "print('no JSON'); raise SystemExit(1)", "syntax error"])
     def test_a_failed_run_is_told_and_keeps_what_the_last_good_one_said(self, programs, tmp_path, source):

@@ -52,6 +52,7 @@ def describe() -> Callable[..., dict[str, t.Any]]:
             "directories": [],
             "units": [],
             "unwanted": [],
+            "initial": {},
             "files": {},
             "keep": [],
             "watched": [],

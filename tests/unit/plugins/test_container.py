@@ -79,6 +79,7 @@ BESIDES = {
     "directories",
     "units",
     "unwanted",
+    "initial",
     "files",
     "keep",
     "watched",
@@ -98,6 +99,16 @@ def fields(found: list[tuple[str, t.Any, t.Any]]) -> list[str]:
 
 def test_every_key_of_a_description_is_tried_here(describe: Describe) -> None:
     assert set(describe()) == set(CHANGES) | BESIDES
+
+
+@pytest.mark.parametrize(("there", "asked", "got"), [(1, 2, 1), (4, 2, 2), (1, 0.5, 0.5), (1, 0, 0)])
+def test_a_limit_of_processors_is_at_most_what_the_host_has(
+    describe: Describe, monkeypatch: pytest.MonkeyPatch, there: int, asked: float, got: float
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(there)))
+    service = describe(cpus=asked)
+    assert container.body(service)["HostConfig"]["NanoCpus"] == got * 1e9
+    assert container.differences(service, made(service), IMAGE) == []
 
 
 def test_a_container_that_was_just_created_does_not_differ(describe: Describe) -> None:

@@ -75,6 +75,24 @@ def test_editing_in_the_browser_is_a_variable(build: Build) -> None:
     assert dashboard(build(grafana_dashboards_editable=True)[0], "Monitoring/slo-main")["editable"] is True
 
 
+def test_projects_that_were_found_get_a_dashboard_without_any_list(build: Build) -> None:
+    found = ["blog", "main", "shop", "a.b", "x" * 33, ""]
+    contents, problems = build(__grafana_found_projects=found, grafana_projects=[{"name": "shop", "folder": "Team A"}])
+    assert problems == []
+    projects = {path for path in contents if path.startswith("dashboards/") and "/Monitoring/" not in path}
+    # One that is named is where it was said to be; one whose name is no uid is left to project-main.
+    assert projects == {"dashboards/Team A/project-shop.json", "dashboards/blog/project-blog.json"}
+    (variable,) = [v for v in dashboard(contents, "blog/project-blog")["templating"]["list"] if v["name"] == "project"]
+    assert variable["query"] == "blog"
+    contents, problems = build(
+        __grafana_found_projects=["blog"],
+        grafana_found_projects_folder="Projects",
+        grafana_folder_permissions={"Projects": [{"team": "a", "permission": "View"}]},
+    )
+    assert problems == []
+    assert "dashboards/Projects/project-blog.json" in contents
+
+
 def test_the_home_dashboard_is_the_one_that_was_named(build: Build) -> None:
     assert json.loads(build()[0]["home.json"])["uid"] == "deployment-main"
     assert json.loads(build(grafana_home_dashboard="slo-main")[0]["home.json"])["uid"] == "slo-main"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import io
 import json
@@ -15,9 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils import engine as client
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import (
     Engine,
     EngineError,
+    installed,
     split_reference,
 )
 
@@ -132,6 +135,40 @@ def test_an_engine_that_hangs_up_does_not_answer(tmp_path: Path) -> None:
             Engine(str(tmp_path / "s")).info()
 
 
+def test_an_engine_that_is_being_started_is_waited_for(tmp_path: Path) -> None:
+    path = str(tmp_path / "docker.sock")
+    assert not Engine(path).answers_within(0)
+    servers = []
+
+    def start() -> None:
+        servers.append(Server(path, Answering))  # type: ignore[arg-type]
+        servers[0].serve_forever(0.01)
+
+    Answering.answer = (200, b"OK")
+    later = threading.Timer(0.7, start)
+    later.start()
+    assert Engine(path).answers_within(10)
+    servers[0].shutdown()
+    servers[0].server_close()
+    later.join()
+
+
+@pytest.mark.parametrize("found", ["units/docker.service", "programs/dockerd"])
+def test_an_engine_that_is_stopped_is_found_by_its_unit_or_its_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str
+) -> None:
+    for part in ("units", "programs"):
+        (tmp_path / part).mkdir()
+    monkeypatch.setattr(client, "UNIT_DIRECTORIES", (str(tmp_path / "units"),))
+    monkeypatch.setattr(client, "PROGRAM_DIRECTORIES", (str(tmp_path / "programs"),))
+    (tmp_path / "units/docker.service").symlink_to("/dev/null")
+    (tmp_path / "units/other.service").touch()
+    assert installed("docker") == ""
+    (tmp_path / "units/docker.service").unlink()
+    (tmp_path / found).touch()
+    assert installed("docker") == str(tmp_path / found)
+
+
 def test_an_engine_that_answers_is_there(engine: Engine) -> None:
     assert engine.answers()
     assert asked()[:2] == ("GET", "/_ping")
@@ -200,6 +237,76 @@ def test_a_stream_may_be_empty(engine: Engine) -> None:
 def test_a_pull_names_image_and_tag(engine: Engine) -> None:
     engine.pull("h:5000/a/b:1.2")
     assert asked()[1] == "/images/create?fromImage=h%3A5000%2Fa%2Fb&tag=1.2"
+
+
+def auth(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+LOGINS = {
+    "auths": {
+        "mirror.example.com:5000": {"auth": auth("me:pass:word")},
+        "https://index.docker.io/v1/": {"auth": auth("hub:secret")},
+        "token.example.com": {"auth": auth("x:"), "identitytoken": "of-the-token"},
+        "plain.example.com": {"username": "a", "password": "b"},
+        "elsewhere.example.com": {},
+    },
+    "credHelpers": {"helped.example.com": "pass"},
+}
+
+
+@pytest.mark.parametrize(
+    ("reference", "login"),
+    [
+        ("mirror.example.com:5000/a/b:1", {"username": "me", "password": "pass:word"}),
+        ("prom/prometheus:v3", {"username": "hub", "password": "secret"}),
+        ("haproxy:3", {"username": "hub", "password": "secret"}),
+        ("token.example.com/a:1", {"identitytoken": "of-the-token"}),
+        ("plain.example.com/a:1", {"username": "a", "password": "b"}),
+        ("mirror.example.com/a/b:1", None),
+        ("elsewhere.example.com/a:1", None),
+        ("unknown.example.com/a:1", None),
+    ],
+)
+def test_a_pull_is_made_with_the_login_of_the_images_own_registry(
+    engine: Engine, tmp_path: Path, reference: str, login: dict[str, str] | None
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LOGINS))
+    engine.logins = str(tmp_path / "config.json")
+    engine.pull(reference)
+    sent = asked()[3]["X-Registry-Auth"]
+    if login is None:
+        assert sent is None
+    else:
+        told = json.loads(base64.urlsafe_b64decode(sent))
+        assert told.pop("serveraddress") in LOGINS["auths"]
+        assert told == login
+
+
+def test_without_logins_a_pull_is_made_without_one(engine: Engine, tmp_path: Path) -> None:
+    engine.logins = str(tmp_path / "config.json")
+    engine.pull("a/b:1")
+    assert asked()[3]["X-Registry-Auth"] is None
+
+
+@pytest.mark.parametrize("text", ["{", '{"auths": {"docker.io": {"auth": "hunter2"}}}', '{"auths": ["hunter2"]}'])
+def test_logins_that_cannot_be_understood_are_told_and_not_shown(engine: Engine, tmp_path: Path, text: str) -> None:
+    engine.logins = str(tmp_path / "config.json")
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(EngineError, match="config.json cannot be understood") as caught:
+        engine.pull("a/b:1")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_login_that_only_a_helper_has_is_told_when_the_pull_fails(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LOGINS))
+    engine.logins = str(tmp_path / "config.json")
+    engine.pull("helped.example.com/a:1")
+    Answering.answer = (500, b'{"message": "no basic auth credentials"}')
+    with pytest.raises(EngineError, match="^no basic auth credentials .asked without a login: .* helper pass, "):
+        engine.pull("helped.example.com/a:1")
+    with pytest.raises(EngineError, match="^no basic auth credentials$"):
+        engine.pull("unknown.example.com/a:1")
 
 
 def test_a_failure_inside_a_successful_answer_is_found(engine: Engine) -> None:

@@ -88,3 +88,10 @@ def test_it_asks_again_until_the_deadline_or_the_programs_end(target):
         == "its container is gone"
     )
     assert proof.wait(target, questions[:1], 0, time.monotonic(), lambda: "gone") == ""
+
+
+def test_a_question_may_go_to_another_port(target):
+    question = {"path": "/q", "port": str(target["port"]), "expect": "/q"}
+    assert proof.ask({"address": "127.0.0.1", "port": 1}, question, 0.0) == ""
+    del question["port"]
+    assert "does not answer" in proof.ask({"address": "127.0.0.1", "port": 1}, question, 0.0)

@@ -29,6 +29,7 @@ PORTS = {
     "loki": 3100,
     "promtail": 9080,
     "alloy": 12345,
+    "otelcol": 8888,
     "grafana": 3000,
 }
 # docker_proxy listens on a unix socket.
@@ -177,11 +178,16 @@ def test_the_site_describes_every_service_and_so_does_an_upgrade() -> None:
         assert first["ansible.builtin.import_tasks"] == "tasks/describe.yml"
 
 
+def test_the_removal_the_health_check_and_the_timers_know_all_that_is_described() -> None:
+    assert load(ROLES / "maintenance/vars/main.yml")["__maintenance_described"] == DESCRIBED
+
+
 @pytest.mark.parametrize("playbook", ["site", "upgrade"])
 def test_a_tag_describes_one_service_and_applies_it(playbook: str) -> None:
     words = ["ansible-playbook", f"playbooks/{playbook}.yml", "--list-tasks", "--tags", "loki"]
     done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    assert re.findall(r"describe : |: Describe (\w+)", done.stdout) == ["Loki"]
+    described = re.findall(r"describe : |: Describe (\w+)", done.stdout)
+    assert described == ["Loki"] * done.stdout.count("play #")
     assert "Compare the host with its plan" in done.stdout
     assert "permissions" not in done.stdout
 

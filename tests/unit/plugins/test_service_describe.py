@@ -18,6 +18,11 @@ PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 SECRET = "hunter2-hunter2-hunter2"
 GOOD = {"grafana_admin_password": SECRET, "grafana_renderer_token": SECRET}
 
+WEBHOOKS = {
+    f"alertmanager_slack_webhook_{name}": SECRET
+    for name in ("critical", "deployment", "infrastructure", "applications")
+}
+
 # Name → (role, variables besides the good ones, what the run says; empty where it succeeds).
 CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
     "good": ("grafana", {}, []),
@@ -30,6 +35,12 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
         },
         [],
     ),
+    "good with a second port": ("loki", {"loki_grpc_port": "19095", "loki_bind_address": "10.0.0.1"}, []),
+    "good below a path": ("alertmanager", {"alertmanager_external_url": "https://x/alerts/", **WEBHOOKS}, []),
+    **{
+        f"good with secrets of {role}": (role, {f"{role}_secret_files": {"own": SECRET}}, [])
+        for role in ("grafana", "prometheus", "loki")
+    },
     "no secret": ("grafana", {"grafana_admin_password": ""}, ["The secret grafana_admin_password is not set for one"]),
     "short secret": (
         "grafana",
@@ -55,6 +66,21 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
             "did you mean monitoring_environment?",
             "prometheus_port: 70000 is refused: a port is a number from 1 to 65535",
         ],
+    ),
+    "names that nearly begin like ours": (
+        "prometheus",
+        {"promethues_port": 1, "docker_package": ["docker-ce"], "monitring_environment": "x", "allow_user": "x"},
+        [
+            "docker_package is not a variable of this collection: did you mean docker_packages?",
+            "monitring_environment is not a variable of this collection: did you mean monitoring_environment?",
+            "promethues_port is not a variable of this collection: did you mean prometheus_port?",
+        ],
+    ),
+    "good with own variables": ("prometheus", {"allow_user": "x", "docker_proxy_memory": "1g", "docker_users": []}, []),
+    "value of the engine's role": (
+        "prometheus",
+        {"docker_start_seconds": "soon"},
+        ["docker_start_seconds: 'soon' is refused: it must be of the type int"],
     ),
     "nothing": ("prometheus", {"prometheus_port": None}, ["prometheus_port is set to nothing"]),
     "file outside": ("prometheus", {"prometheus_extra_files": {"/etc/passwd": ""}}, ["'/etc/passwd' is no path below"]),
@@ -98,6 +124,17 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
         {"prometheus_disabled_alerts": ["HighCPU", "HihgMemory"]},
         ["prometheus_disabled_alerts: there is no alert HihgMemory"],
     ),
+    "logs that a collector cannot read": (
+        "otelcol",
+        {"monitoring_log_collector": "otelcol"},
+        ["monitoring_log_sources: source docker: containers cannot be read", "otelcol_ignored_sources: [docker]"],
+    ),
+    "logs that are given up": (
+        "otelcol",
+        {"monitoring_log_collector": "otelcol", "otelcol_ignored_sources": ["docker"]},
+        [],
+    ),
+    "logs of a collector that is not chosen": ("otelcol", {}, []),
     "undefined": ("prometheus", {"prometheus_memory": "{{ nowhere }}"}, ["prometheus_memory cannot be worked out"]),
 }
 
@@ -196,8 +233,32 @@ def test_a_secret_is_a_file_of_its_own_and_in_no_other(runs: Runs) -> None:
 def test_own_files_mounts_and_labels_are_described_as_they_are_meant(runs: Runs) -> None:
     service = runs["good with own files and mounts"][2]["service"]
     assert "rules.d/own.yml" in service["files"]
-    assert {"source": "/srv", "target": "/srv", "read_only": True} in service["mounts"]
+    mount = {"source": "/srv", "target": "/srv", "read_only": True, "variable": "prometheus_extra_mounts"}
+    assert mount in service["mounts"]
     assert service["labels"] == {"tunnel.enable": "true"}
     assert service["image"] == "prom/prometheus:" + service["image"].rsplit(":", 1)[1]
     assert service["ready"] == {"path": "/-/ready", "address": "127.0.0.1", "port": 9090}
     assert service["memory"] == 2 << 30
+
+
+def test_every_port_that_a_program_takes_is_described_with_its_variable_and_address(runs: Runs) -> None:
+    assert runs["good with a second port"][2]["service"]["listen"] == [
+        {"address": "10.0.0.1", "port": 3100, "variable": "loki_port"},
+        {"address": "127.0.0.1", "port": 19095, "variable": "loki_grpc_port"},
+    ]
+
+
+def test_a_program_that_is_published_below_a_path_serves_at_the_root_itself(runs: Runs) -> None:
+    command = runs["good below a path"][2]["service"]["command"]
+    assert "--web.external-url=https://x/alerts/" in command
+    assert "--web.route-prefix=/" in command
+    without = runs["good with own variables"][2]["service"]["command"]
+    assert not [word for word in without if "external-url" in word or "route-prefix" in word]
+
+
+@pytest.mark.parametrize("role", ["grafana", "prometheus", "loki"])
+def test_the_users_own_secrets_are_files_that_no_diff_shows(runs: Runs, role: str) -> None:
+    plan = runs[f"good with secrets of {role}"][2]
+    assert plan["service"]["files"]["secrets/own"]["secret"]
+    assert plan["service"]["files"]["secrets/own"]["mode"] == 0o640
+    assert SECRET not in json.dumps(plan["service"])

@@ -105,6 +105,67 @@ def test_a_variable_of_a_role_with_a_longer_name_is_none_of_ours() -> None:
     assert len(variables.unknown(SPECS, ["docker_proxy_user"], foreign=["docker", "loki"])) == 1
 
 
+ROLES = Path(__file__).parents[3] / "roles"
+PATHS = {role.name: str(role) for role in ROLES.iterdir() if role.name != "service"}
+PATHS["monitoring"] = str(ROLES / "service")
+MISSPELT = {
+    "promethues_port": "prometheus_port",
+    "pometheus_retention_time": "prometheus_retention_time",
+    "monitring_environment": "monitoring_environment",
+    "graphana_admin_password": "grafana_admin_password",
+    "lokki_port": "loki_port",
+    "lkoi_port": "loki_port",
+    "alloys_version": "alloy_version",
+    "dokcer_packages": "docker_packages",
+    "docker_package": "docker_packages",
+    "docker_units": "docker_unit",
+    "docker_proxi_user": "docker_proxy_user",
+    "node_exporters_port": "node_exporter_port",
+    "nodeexporter_port": "node_exporter_port",
+    "mongo_db_exporter_uri": "mongodb_exporter_uri",
+    "alert_manager_port": "alertmanager_port",
+    "app_discovry_port": "app_discovery_port",
+}
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_a_mistyped_prefix_is_told_with_the_variable_that_is_meant(name: str) -> None:
+    assert variables.misspelt(PATHS, [name], ["docker"]) == [
+        f"{name} is not a variable of this collection: did you mean {MISSPELT[name]}?"
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Words of their own that resemble a role's name.
+        *("allow_user", "allow_version", "advisor_port", "logi_port", "monitor_address", "docket_version", "lock_port"),
+        *("mongodb_port", "mongo_uri", "node_port", "app_port", "blackbox_port", "dockerd_port", "promote_version"),
+        # Of other people's roles, which begin with docker_ too; and ours.
+        *(
+            "docker_users",
+            "docker_uid",
+            "docker_edition",
+            "docker_daemon_options",
+            "docker_packages",
+            "docker_proxy_user",
+        ),
+        # Near a role's prefix, and no variable of it.
+        *("promethues_own_thing", "grafanna_theme_of_ours", "prometheus", "port", "", "_", "ansible_port"),
+        # What unknown() tells of.
+        "prometheus_prot",
+    ],
+)
+def test_a_variable_of_the_users_own_is_none_of_ours(name: str) -> None:
+    assert variables.misspelt(PATHS, [name], ["docker"]) == []
+
+
+def test_no_variable_of_one_role_is_taken_for_a_mistyped_one_of_another() -> None:
+    for prefix, path in PATHS.items():
+        others = {other: place for other, place in PATHS.items() if other != prefix}
+        assert variables.misspelt(others, variables.specification(path)) == []
+
+
 @pytest.mark.parametrize(
     ("text", "bytes_"),
     [("512m", 512 << 20), ("2g", 2 << 30), ("1.5GiB", 3 << 29), ("10kb", 10 << 10), ("7", 7), (0, 0), ("1T", 1 << 40)],

@@ -1,0 +1,1 @@
+../cadvisor/main.go
