@@ -137,7 +137,10 @@ def container(host):
 
 @pytest.fixture
 def nothing_lost_of_a_container(host, http, wait_until, writer, container, request):
-    """The same for the lines of a container, which no file holds."""
+    """The same for the lines of a container, which no file holds. (The OpenTelemetry Collector reads none.)"""
+    if COLLECTOR == "otelcol":
+        yield
+        return
 
     def said():
         return int(host.check_output("docker logs --tail 1 %s", CONTAINER).split()[1])
