@@ -163,13 +163,18 @@ def query(http, expression: str) -> list[dict]:
 
 
 def lost_samples(http, since: float) -> dict[str, int]:
-    """How many scrapes of each job are missing or found nobody."""
+    """How many scrapes of each job are missing or found nobody; not more than one for each of the two reasons.
+
+    A scrape is missing where Prometheus itself was away, and finds nobody where the target was.
+    """
     time.sleep(SCRAPE_SECONDS + 5)
     lost = {}
     for one in query(http, f'up{{job!~"app-.*|health"}}[{int(time.time() - since) + 30}s]'):
         stamps = [float(at) for at, _ in one["values"]]
         missing = sum(round((b - a) / SCRAPE_SECONDS) - 1 for a, b in zip(stamps, stamps[1:], strict=False))
-        lost[one["metric"]["job"]] = missing + sum(value == "0" for _, value in one["values"])
+        nobody = sum(value == "0" for _, value in one["values"])
+        assert max(missing, nobody) <= 1, one
+        lost[one["metric"]["job"]] = missing + nobody
     return lost
 
 
@@ -256,9 +261,8 @@ def test_everything_is_upgraded_under_load_and_nothing_is_lost(host, http, load,
     silences = http.get("http://127.0.0.1:9093/api/v2/silences").json()
     assert [one["status"]["state"] for one in silences if one["createdBy"] == "upgrade.yml"] == ["expired"]
 
-    # The samples. Prometheus was away for a moment itself, so that each job may lack one.
+    # Prometheus was away for a moment itself, and 3.x asks at other moments than 2.x: each job may lack one.
     lost = lost_samples(http, since)
-    assert max(lost.values()) <= 1, lost
 
     # The floor: the same containers, stopped and started by hand.
     with Prober(host) as floor:
