@@ -96,9 +96,10 @@ def dropped(http):
     return sum(float(row.rsplit(" ", 1)[1]) for row in body if row.startswith("loki_discarded_samples_total{"))
 
 
-def test_a_container_that_lives_for_three_seconds_is_read_to_its_end(host, lines, mark):
+def test_a_container_that_lives_for_seven_seconds_is_read_to_its_end(host, lines, mark):
+    """Looked for every second, and told to the reader every five by Promtail's own discovery."""
     image = host.check_output("docker images --format '{{.Repository}}:{{.Tag}}' | grep /simulator:").splitlines()[0]
-    program = f"import time; print('{mark} first', flush=True); time.sleep(3); print('{mark} last', flush=True)"
+    program = f"import time; print('{mark} first', flush=True); time.sleep(7); print('{mark} last', flush=True)"
     host.check_output("docker run --name %s --entrypoint python3 %s -c %s", f"short-{mark}", image, program)
     try:
         texts = [line for _at, line in lines(f'{{job="docker"}} |= "{mark}"', 2)]
