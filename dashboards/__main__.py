@@ -14,7 +14,7 @@ from .kit import CHECKOUT, LANGUAGES, Board, in_language, limits
 
 FOLDER = CHECKOUT / "roles/grafana/files/dashboards"
 # Read by the rules: the numbers of the panels that alerts link to depend on the panels before them.
-PANELS = "../../../prometheus/vars/panels.yml"
+PANELS = "../../../prometheus/vars/main/panels.yml"
 ALL: dict[str, t.Callable[[], Board]] = {
     module.UID: module.make
     for module in (deployment, infrastructure, applications, slo, logs, mongodb, monitoring, project)

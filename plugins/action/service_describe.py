@@ -75,13 +75,15 @@ class ActionModule(ActionBase):
         self._values: dict[str, t.Any] = {}
         _validation, arguments = self.validate_argument_spec(argument_spec=_ARGUMENTS)
         name = arguments["name"]
-        problems = self._refused_variables(name) or (
-            self._refused_secrets(arguments) + self._refused_address(name) + self._refused_extras(name)
-        )
+        # What goes needs neither secrets nor a configuration.
+        wanted = self._of_role(name, "state", "present") != "absent" or bool(arguments["units"])
+        problems = self._refused_variables(name)
+        if wanted and not problems:
+            problems = self._refused_secrets(arguments) + self._refused_address(name) + self._refused_extras(name)
         if problems:
             raise AnsibleActionFail("Nothing was changed. " + ". ".join(problems) + ".")
-        contents = self._contents(arguments)
-        if arguments["dashboards"]:
+        contents = self._contents(arguments) if wanted else {}
+        if wanted and arguments["dashboards"]:
             contents, problems = dashboards.build(contents, self._value_or_default, self._loader.path_dwim)
             if problems:
                 raise AnsibleActionFail("Nothing was changed. " + ". ".join(problems) + ".")

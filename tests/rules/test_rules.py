@@ -105,7 +105,7 @@ def test_links_lead_to_panels_that_exist(trees: Path, language: str) -> None:
         kinds = {str(panel["id"]): panel["type"] for panel in board["panels"]}
         if number:
             assert kinds.get(number, "row") != "row", (
-                f"{name}: run `python -m dashboards`, which writes vars/panels.yml"
+                f"{name}: run `python -m dashboards`, which writes vars/main/panels.yml"
             )
         else:
             without.add(name)

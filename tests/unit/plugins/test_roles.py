@@ -87,8 +87,8 @@ def test_a_service_has_the_common_variables_with_the_common_types(role: str) -> 
 def test_each_variable_carries_its_roles_name(role: str) -> None:
     prefix = "monitoring_" if role == "service" else f"{role}_"
     assert [name for name in defaults(role) if not name.startswith(prefix)] == []
-    internal = ROLES / role / "vars/main.yml"
-    assert not internal.exists() or [name for name in load(internal) if not name.startswith(f"__{role}_")] == []
+    internal = [name for path in (ROLES / role / "vars").rglob("*.yml") for name in load(path)]
+    assert [name for name in internal if not name.startswith(f"__{role}_")] == []
 
 
 @pytest.mark.parametrize("role", SERVICES)

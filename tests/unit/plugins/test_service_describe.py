@@ -35,6 +35,7 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
         },
         [],
     ),
+    "one that goes needs no secret": ("grafana", {"grafana_admin_password": "", "grafana_state": "absent"}, []),
     "good with a second port": ("loki", {"loki_grpc_port": "19095", "loki_bind_address": "10.0.0.1"}, []),
     "good below a path": ("alertmanager", {"alertmanager_external_url": "https://x/alerts/", **WEBHOOKS}, []),
     **{
@@ -228,6 +229,11 @@ def test_a_secret_is_a_file_of_its_own_and_in_no_other(runs: Runs) -> None:
     assert plan["service"]["files"]["secrets/admin_password"]["secret"]
     assert not plan["service"]["files"]["grafana.ini"]["secret"]
     assert SECRET not in json.dumps(plan["service"])
+
+
+def test_one_that_goes_gets_no_configuration(runs: Runs) -> None:
+    service = runs["one that goes needs no secret"][2]["service"]
+    assert (service["state"], service["files"]) == ("absent", {})
 
 
 def test_own_files_mounts_and_labels_are_described_as_they_are_meant(runs: Runs) -> None:
