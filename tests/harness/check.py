@@ -48,13 +48,20 @@ FROM_NOTHING_MINUTES = 60
 FIRST_GUESS_SECONDS = {
     "molecule default": 560.0,
     "molecule faults": 560.0,
-    "molecule dashboards": 400.0,
-    "molecule logs": 390.0,
+    "molecule dashboards": 560.0,
+    "molecule upgrade": 560.0,
+    "molecule logs": 480.0,
+    "molecule backup": 400.0,
+    "molecule daytwo": 400.0,
+    "molecule refusals": 150.0,
     "molecule": 80.0,
     "images": 10.0,
     "image-tests": 90.0,
     "routing": 90.0,
-    "rules": 90.0,
+    "rules": 180.0,
+    "unit": 100.0,
+    "integration": 100.0,
+    "lint ansible-lint": 60.0,
 }
 IMAGES_COLD_SECONDS = 30 * 60.0
 
