@@ -21,6 +21,7 @@ import typing as t
 from urllib.parse import quote, urlencode
 
 SOCKET = "/var/run/docker.sock"
+_WORDS_SECONDS = 1.0
 LOGINS = "~root/.docker/config.json"
 PROGRAM = "dockerd"
 PROGRAM_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/snap/bin", "/opt/bin")
@@ -203,6 +204,13 @@ class Engine:
         except EngineError as error:
             return f"(no log: {error})"
         return _demultiplex(raw).decode(errors="replace").strip()
+
+    def last_words(self, name: str, lines: int = 20) -> str:
+        """Return the last lines of a container that has ended: the engine has them a moment after they were said."""
+        deadline = time.monotonic() + _WORDS_SECONDS
+        while not (text := self.logs(name, lines)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return text
 
     def pull(self, reference: str) -> None:
         """Get an image from its registry, with the login that C(docker login) left for root.

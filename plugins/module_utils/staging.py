@@ -47,7 +47,7 @@ def check(engine: Engine, service: dict[str, t.Any], staging_dir: str, timeout: 
         engine.create(name, container.checker_body(service, os.path.join(staging_dir, service["name"])))
         engine.start(name)
         code = engine.wait(name, timeout)
-        return "" if code == 0 else engine.logs(name, 30) or f"the checker ended with {code}"
+        return "" if code == 0 else engine.last_words(name, 30) or f"the checker ended with {code}"
     except EngineError as error:
         if isinstance(error.__cause__, socket.timeout):
             return f"the checker did not end within {timeout:.0f} s"

@@ -114,7 +114,7 @@ class Swap:
             outcome["error"] = (
                 str(error) if isinstance(error, (EngineError, OSError, SwapError, units.UnitError)) else repr(error)
             )
-            outcome["log"] = "" if self.service["units"] else self.engine.logs(self.name, _LOG_LINES)
+            outcome["log"] = "" if self.service["units"] else self.engine.last_words(self.name, _LOG_LINES)
             try:
                 outcome["restored"] = self._restore()
             except Exception as trouble:

@@ -340,6 +340,15 @@ def test_a_log_that_cannot_be_had_says_so_and_is_no_error(engine: Engine) -> Non
     assert engine.logs("one") == "(no log: No such container: one)"
 
 
+def test_the_last_words_of_a_program_are_waited_for_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = iter(["", "", "fatal: no disk"])
+    monkeypatch.setattr(Engine, "logs", lambda *_arguments: next(said))
+    assert Engine().last_words("one") == "fatal: no disk"
+    monkeypatch.setattr(Engine, "logs", lambda *_arguments: "")
+    monkeypatch.setattr(client, "_WORDS_SECONDS", 0.2)
+    assert Engine().last_words("one") == ""
+
+
 @pytest.mark.parametrize(
     ("reference", "parts"),
     [
