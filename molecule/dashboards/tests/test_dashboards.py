@@ -527,8 +527,9 @@ def world(host, http, wait_until):
         found = f"query?query=count({rule})"
         wait_until(lambda found=found: prometheus(http, found)["result"], what=f"the rule {rule}", timeout=240, every=3)
     # Of the app that was stopped before everything else.
-    path = "query?query=ALERTS%7Balertname%3D%22AppDown%22%2Calertstate%3D%22firing%22%7D"
-    wait_until(lambda: prometheus(http, path)["result"], what="AppDown", timeout=300, every=3)
+    # Grafana asks at whole minutes: one of them has to see it.
+    path = "query?query=ALERTS%7Balertname%3D%22AppDown%22%2Calertstate%3D%22firing%22%7D%20offset%2060s"
+    wait_until(lambda: prometheus(http, path)["result"], what="AppDown, for a minute", timeout=300, every=3)
     # The curve of deployments has a point at each round five minutes: one that they are in has to be there.
     wait_until(
         lambda: (scraped() or 0) > math.ceil(counted / 300) * 300,
