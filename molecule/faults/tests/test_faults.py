@@ -235,7 +235,9 @@ def test_no_message_says_what_the_one_before_it_said(played):
     for one in played:
         (attachment,) = one["body"]["attachments"]
         group = (one["channel"], re.sub(r"^.*?: | \(\d+\)$", "", attachment["title"]))
-        said = (attachment["title"], sorted(line for line in attachment["text"].splitlines() if line.startswith("*")))
+        # Of several alerts some may be over: that is news.
+        blocks = re.split(r"\n(?=\*)", attachment["text"])
+        said = (attachment["title"], sorted((block.splitlines()[0], "\nIt lasted" in block) for block in blocks))
         if last.get(group) == said:
             repeated.append(text_of(one))
         last[group] = said
