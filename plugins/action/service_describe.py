@@ -1,6 +1,6 @@
 # Copyright: nekocheik and contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Describe one service of a host: check its role's variables, render its configuration, add it to the plan."""
+"""Describe services of a host: check their roles' variables, render their configurations, add them to the plan."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import re
 import typing as t
 
 from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import (
@@ -57,8 +58,28 @@ _ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "check": {"type": "dict"},
     "reload": {"type": "dict"},
 }
+_SERVICES = {
+    "services": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "hosts": {"type": "list", "elements": "str"},
+            "roles": {"type": "list", "elements": "str", "required": True},
+        },
+    }
+}
+_MODULE = "nekocheik.deployment_monitoring.service_describe"
+_ROLES = os.path.join(os.path.dirname(__file__), "..", "..", "roles")
 _SHARED_ROLE, _ENGINE_ROLE = "service", "docker"
 _FILE_MODE = 0o640
+_MACROS = "macros.j2"
+# All that the removal of a service asks of its description.
+_OF_WHAT_GOES = ("name", "keep", "config_target", "data_target", "converted", "stop_timeout", "ready")
+
+
+class _Refused(Exception):
+    """What is wrong with a service's variables, a sentence each."""
 
 
 class ActionModule(ActionBase):
@@ -71,36 +92,86 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
-        self._vars = task_vars or {}
         self._values: dict[str, t.Any] = {}
-        _validation, arguments = self.validate_argument_spec(argument_spec=_ARGUMENTS)
+        self._take(task_vars or {})
+        try:
+            if "services" in self._task.args:
+                found = self._describe_all(task_vars or {})
+            else:
+                arguments = _checked(_ARGUMENTS, self._task.args)
+                self._check_variables(arguments["name"])
+                found = self._describe(arguments)
+        except _Refused as refused:
+            sentences = [problem if problem.endswith("?") else f"{problem}." for problem in refused.args]
+            raise AnsibleActionFail(" ".join(["Nothing was changed.", *sentences])) from None
+        return {**result, "changed": False, **found}
+
+    def _take(self, values: dict[str, t.Any]) -> None:
+        """Go by these variables; those that are worked out already stay so."""
+        self._vars = {**values, **self._values}
+        self._templar = self._templar.copy_with_new_env(available_variables=self._vars)
+
+    def _describe_all(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Describe what the roles of this host describe, each as if it were used alone, in this one process.
+
+        A task costs far more than what most descriptions need, and so does a role that Ansible loads.
+        """
+        entries, host = _checked(_SERVICES, self._task.args)["services"], self._vars["inventory_hostname"]
+        paths = {role: os.path.normpath(os.path.join(_ROLES, role)) for entry in entries for role in entry["roles"]}
+        below, above = variables.around(os.path.normpath(os.path.join(_ROLES, _SHARED_ROLE)))
+        for path in paths.values():
+            defaults, internal = variables.around(path)
+            below, above = below | defaults, above | internal
+        here = [role for entry in entries if host in (entry["hosts"] or [host]) for role in entry["roles"]]
+        described, problems = [], []
+        for role in filter(self._chosen, here):
+            task = variables.task(os.path.join(paths[role], "tasks", "describe.yml"), _MODULE)
+            self._take({**below, **task_vars, **above, **task.get("vars", {}), "role_path": paths[role]})
+            try:
+                self._check_variables(role)
+                arguments = task[_MODULE]
+                if not self._is_wanted(role, arguments):
+                    arguments = {key: arguments[key] for key in _OF_WHAT_GOES if key in arguments}
+                described.append(self._describe(_checked(_ARGUMENTS, self._templar.template(arguments)))["service"])
+            except _Refused as refused:
+                problems += refused.args
+            except AnsibleUndefinedVariable as error:
+                problems.append(f"{role} cannot be described: {error}")
+        _refuse(list(dict.fromkeys(problems)))
+        return {"services": described}
+
+    def _chosen(self, role: str) -> bool:
+        """Whether the tags of the run choose a service: its name is its tag."""
+        words = {"all", "tagged", role}
+        run, left_out = (words & set(self._vars[f"ansible_{which}_tags"]) for which in ("run", "skip"))
+        return bool(run and not left_out)
+
+    def _describe(self, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
         name = arguments["name"]
         # What goes needs neither secrets nor a configuration.
-        wanted = self._of_role(name, "state", "present") != "absent" or bool(arguments["units"])
-        problems = self._refused_variables(name)
-        if wanted and not problems:
-            problems = self._refused_secrets(arguments) + self._refused_address(name) + self._refused_extras(name)
-        if problems:
-            raise AnsibleActionFail("Nothing was changed. " + ". ".join(problems) + ".")
+        wanted = self._is_wanted(name, arguments)
+        if wanted:
+            _refuse(self._refused_secrets(arguments) + self._refused_address(name) + self._refused_extras(name))
         contents = self._contents(arguments) if wanted else {}
         if wanted and arguments["dashboards"]:
             contents, problems = dashboards.build(contents, self._value_or_default, self._loader.path_dwim)
-            if problems:
-                raise AnsibleActionFail("Nothing was changed. " + ". ".join(problems) + ".")
+            _refuse(problems)
         if arguments["roster"]:
             self._add_roster(arguments, contents)
         service = self._service(name, arguments, contents)
         plan.put(self._vars["inventory_hostname"], service, contents)
-        result.update(changed=False, service=name, image=service["image"], files=sorted(contents))
-        return result
+        return {"service": name, "image": service["image"], "files": sorted(contents)}
 
-    def _refused_variables(self, name: str) -> list[str]:
+    def _is_wanted(self, name: str, arguments: dict[str, t.Any]) -> bool:
+        return self._of_role(name, "state", "present") != "absent" or bool(arguments.get("units"))
+
+    def _check_variables(self, name: str) -> None:
+        """Refuse variables that are not good, before anything is made of them."""
         role, roles = self._vars["role_path"], os.path.dirname(self._vars["role_path"])
-        specs = {name: variables.specification(role)}
         # What all roles share is checked with the first description of a host, not ten times.
         first = plan.empty(self._vars["inventory_hostname"])
-        if first:
-            specs["monitoring"] = variables.specification(os.path.join(roles, _SHARED_ROLE))
+        specs = {"monitoring": variables.specification(os.path.join(roles, _SHARED_ROLE))} if first else {}
+        specs[name] = variables.specification(role)
         values = {key: self._value(key) for spec in specs.values() for key in spec if key in self._vars}
         names = os.listdir(roles)
         problems = variables.unknown(specs, self._vars, foreign=names)
@@ -119,7 +190,7 @@ class ActionModule(ActionBase):
         if not problems and name == otelcol.COLLECTOR and self._of_role(name, "state") == "present":
             sources, extra = (self._value(variable) for variable in log_sources.VARIABLES)
             problems += otelcol.problems(sources, extra, self._of_role(name, "ignored_sources", []))
-        return problems
+        _refuse(problems)
 
     def _refused_secrets(self, arguments: dict[str, t.Any]) -> list[str]:
         problems, host = [], self._vars["inventory_hostname"]
@@ -174,15 +245,18 @@ class ActionModule(ActionBase):
         return problems
 
     def _value(self, variable: str) -> t.Any:
-        """Return a variable's value, worked out once: a template costs a compilation."""
+        """Return a variable's value, worked out once: a template costs a compilation.
+
+        Whatever is rendered from now on finds the value, not its template.
+        """
         raw = self._vars[variable]
         if isinstance(raw, (bool, int, float)) or (isinstance(raw, str) and "{" not in raw):
             return raw
         if variable not in self._values:
             try:
-                self._values[variable] = self._templar.template(raw)
+                self._values[variable] = self._vars[variable] = self._templar.template(raw)
             except AnsibleUndefinedVariable as error:
-                raise AnsibleActionFail(f"Nothing was changed. {variable} cannot be worked out: {error}") from error
+                raise _Refused(f"{variable} cannot be worked out: {error}") from error
         return self._values[variable]
 
     def _value_or_default(self, variable: str) -> t.Any:
@@ -296,11 +370,9 @@ class ActionModule(ActionBase):
         found = {}
         for name, value in (self._value(variable) if variable else {}).items():
             if not re.fullmatch(r"[\w.-]+", name) or name.startswith(".") or f"secrets/{name}" in arguments["secrets"]:
-                raise AnsibleActionFail(
-                    f"Nothing was changed. {variable}: {name!r} is no name for a file, or the role's own; use another"
-                )
+                raise _Refused(f"{variable}: {name!r} is no name for a file, or the role's own; use another")
             if not value:
-                raise AnsibleActionFail(f"Nothing was changed. {variable}: {name} is empty; give it its text")
+                raise _Refused(f"{variable}: {name} is empty; give it its text")
             found[f"secrets/{name}"] = str(value).encode()
         return found
 
@@ -313,22 +385,35 @@ class ActionModule(ActionBase):
         return found
 
     def _rendered(self) -> dict[str, bytes]:
-        """Return the role's C(templates/), rendered; a template that renders to nothing is not deployed."""
+        """Return the role's C(templates/), rendered; one that renders to nothing is not deployed, nor are macros."""
         root = os.path.join(self._vars["role_path"], "templates")
         templar = self._templar.copy_with_new_env(searchpath=[root], available_variables=self._vars)
         found = {}
         for path, source in _walk(root):
+            if os.path.basename(path) == _MACROS:
+                continue
             with open(source) as reader:
                 template = trust_as_template(reader.read())
             try:
-                text = templar.template(
-                    template, escape_backslashes=False, overrides={"trim_blocks": True, "lstrip_blocks": True}
-                )
+                text = templar.template(template, escape_backslashes=False)
             except AnsibleUndefinedVariable as error:
-                raise AnsibleActionFail(f"Nothing was changed. {path} cannot be rendered: {error}") from error
+                raise _Refused(f"{path} cannot be rendered: {error}") from error
             if str(text or "").strip():
                 found[path.removesuffix(".j2")] = str(text).encode()
         return found
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise _Refused(*problems)
+
+
+def _checked(specification: dict[str, dict[str, t.Any]], arguments: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Return a task's arguments with their defaults."""
+    checked = ArgumentSpecValidator(specification).validate(arguments)
+    if checked.error_messages:
+        raise AnsibleActionFail("; ".join(checked.error_messages))
+    return checked.validated_parameters
 
 
 def _walk(root: str) -> list[tuple[str, str]]:

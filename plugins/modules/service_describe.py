@@ -1,13 +1,13 @@
 #!/usr/bin/python
 # Copyright: nekocheik and contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Describe one service of a host; this file documents the action plugin of the same name, which does it all."""
+"""Describe services of a host; this file documents the action plugin of the same name, which does it all."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_describe
-short_description: Describe one service of a host
+short_description: Describe services of a host
 description:
   - Checks the variables of the role that uses it, renders the role's C(templates/) and adds the service to the host's
     plan, which C(service_compare) and its successors apply. Runs on the controller alone.
@@ -15,12 +15,29 @@ description:
     C(_image), C(_version), C(_port), C(_bind_address), C(_user), C(_memory), C(_cpus), C(_extra_arguments),
     C(_extra_environment), C(_extra_groups), C(_extra_labels), C(_extra_mounts) and C(_extra_files).
   - A service with a port uses the host's network, one without has none.
+  - With I(services) it describes what several roles of this collection describe, in one task. A task for each would
+    take most of the time of a run that changes nothing. The tags of the run choose among them by their names.
 author: ["nekocheik (@nekocheik)"]
 options:
+  services:
+    description:
+      - What is described instead, by the task of this module in C(tasks/describe.yml) of each role, with the role's
+        defaults and variables. Excludes all other options.
+    type: list
+    elements: dict
+    suboptions:
+      hosts:
+        description: The hosts that get the services of these roles; all, where there are none.
+        type: list
+        elements: str
+      roles:
+        description: Names of roles of this collection.
+        type: list
+        elements: str
+        required: true
   name:
-    description: Name of the service, of its role and of its container.
+    description: Name of the service, of its role and of its container. Required without I(services).
     type: str
-    required: true
   command:
     description: Arguments after the image's entry point.
     type: list
@@ -190,20 +207,32 @@ EXAMPLES = r"""
     config_target: /etc/blackbox_exporter
     ready:
       path: /-/healthy
+
+- name: Describe the services
+  nekocheik.deployment_monitoring.service_describe:
+    services:
+      - hosts: "{{ monitoring_servers }}"
+        roles: [prometheus, alertmanager]
+      - roles: [node_exporter]
 """
 
 RETURN = r"""
+services:
+  description: The names of the services.
+  type: list
+  elements: str
+  returned: with I(services)
 service:
   description: The name of the service.
   type: str
-  returned: always
+  returned: without I(services)
 image:
   description: The reference of its image.
   type: str
-  returned: always
+  returned: without I(services)
 files:
   description: The paths of its configuration tree.
   type: list
   elements: str
-  returned: always
+  returned: without I(services)
 """

@@ -16,6 +16,7 @@ import typing as t
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.template import trust_as_template
 
 Spec = dict[str, dict[str, t.Any]]
 
@@ -84,17 +85,46 @@ _KINDS: dict[str, _Kind] = {
 @functools.cache
 def specification(role_path: str) -> Spec:
     """Return all options of a role, whatever their entry point."""
-    path = os.path.join(role_path, "meta", "argument_specs.yml")
-    with open(path) as reader:
-        entries = yaml.load(reader, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["argument_specs"]
+    entries = _load(os.path.join(role_path, "meta", "argument_specs.yml"))["argument_specs"]
     return {name: spec for entry in entries.values() for name, spec in (entry.get("options") or {}).items()}
 
 
 @functools.cache
 def defaults(role_path: str) -> dict[str, t.Any]:
     """Return a role's defaults as they are written, Jinja and all."""
-    with open(os.path.join(role_path, "defaults", "main.yml")) as reader:
-        return yaml.load(reader, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    return _load(os.path.join(role_path, "defaults", "main.yml")) or {}
+
+
+def around(role_path: str) -> tuple[dict[str, t.Any], dict[str, t.Any]]:
+    """Return what a role puts below the variables of the inventory, and above them: C(defaults/) and C(vars/).
+
+    As they are written, for a templar to work them out. Ansible's own loading of a role takes a hundred times longer.
+    """
+    found = os.path.join(role_path, "vars")
+    above: dict[str, t.Any] = {}
+    for directory, _names, files in os.walk(found):
+        for name in sorted(files):
+            above |= _load(os.path.join(directory, name)) or {}
+    return _trusted(defaults(role_path)), _trusted(above)
+
+
+def task(path: str, module: str) -> dict[str, t.Any]:
+    """Return the task of a file that uses a module, as it is written, for a templar to work out."""
+    return t.cast("dict[str, t.Any]", _trusted(next(task for task in _load(path) if module in task)))
+
+
+def _load(path: str) -> t.Any:
+    with open(path) as reader:
+        return yaml.load(reader, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def _trusted(value: t.Any) -> t.Any:
+    """Return a copy of what a file of this collection says, in which templates count as such."""
+    if isinstance(value, dict):
+        return {key: _trusted(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_trusted(one) for one in value]
+    return trust_as_template(value) if isinstance(value, str) and "{" in value else value
 
 
 def errors(spec: Spec, values: dict[str, t.Any]) -> list[str]:

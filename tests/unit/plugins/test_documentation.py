@@ -14,6 +14,9 @@ def test_service_describe_takes_what_is_documented():
     }
     taken = {
         name: (o["type"], o.get("elements"), o.get("required", False), o.get("default"))
-        for name, o in action._ARGUMENTS.items()
+        for name, o in (action._ARGUMENTS | action._SERVICES).items()
     }
-    assert facts == taken
+    # One of the two is needed.
+    assert facts == taken | {name: (*taken[name][:2], False, None) for name in ("name", "services")}
+    inner = action._SERVICES["services"]["options"]
+    assert yaml.safe_load(documented.DOCUMENTATION)["options"]["services"]["suboptions"].keys() == inner.keys()
