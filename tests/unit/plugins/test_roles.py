@@ -161,19 +161,24 @@ def test_a_role_depends_on_the_mechanism_only(role: str) -> None:
 
 
 def test_the_site_describes_every_service_and_so_does_an_upgrade() -> None:
-    def roles(path: str) -> list[dict[str, str]]:
-        tasks = load(CHECKOUT / path)[0]["tasks"]
-        return [task["ansible.builtin.import_role"] for task in tasks if "ansible.builtin.import_role" in task]
+    (task,) = load(CHECKOUT / "playbooks/tasks/describe.yml")
+    assert sorted(role for entry in task[DESCRIBE]["services"] for role in entry["roles"]) == DESCRIBED
+    for playbook, steps in {"site": ["compare", "change"], "upgrade": ["upgrade"]}.items():
+        plays = [play["tasks"] for play in load(CHECKOUT / f"playbooks/{playbook}.yml")]
+        deploying = [tasks for tasks in plays if tasks[0].get("ansible.builtin.import_tasks") == "tasks/describe.yml"]
+        roles = [
+            task.get("ansible.builtin.import_role") or task.get("ansible.builtin.include_role") for task in deploying[0]
+        ]
+        assert [role["tasks_from"] for role in roles if role] == steps
+        assert len(deploying) == (2 if playbook == "upgrade" else 1)
 
-    entries = load(CHECKOUT / "playbooks/tasks/describe.yml")[-1][DESCRIBE]["services"]
-    assert sorted(role for entry in entries for role in entry["roles"]) == DESCRIBED
-    site = roles("playbooks/site.yml")
-    assert site[0]["tasks_from"] == "apply"
-    assert [role["name"].rsplit(".", 1)[1] for role in site[1:]] == list(AFTERWARDS)
-    assert [role["tasks_from"] for role in roles("playbooks/upgrade.yml")] == ["upgrade"]
-    for playbook in ("site", "upgrade"):
-        first = load(CHECKOUT / f"playbooks/{playbook}.yml")[0]["tasks"][0]
-        assert first["ansible.builtin.import_tasks"] == "tasks/describe.yml"
+
+def test_the_site_tells_a_running_program_what_its_role_does() -> None:
+    tasks = load(CHECKOUT / "playbooks/tasks/permissions.yml")
+    included = [task["ansible.builtin.include_role"] for task in tasks if "ansible.builtin.include_role" in task]
+    assert {role["name"].rsplit(".", 1)[1]: role["tasks_from"] for role in included} == {
+        role: task["ansible.builtin.import_tasks"].removesuffix(".yml") for role, (task,) in AFTERWARDS.items()
+    }
 
 
 @pytest.mark.parametrize("role", DESCRIBED)
