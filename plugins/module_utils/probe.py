@@ -20,6 +20,8 @@ import typing as t
 from ansible_collections.nekocheik.deployment_monitoring.plugins.module_utils.engine import _UnixConnection
 
 _LISTEN = "0A"
+# Between two looks at a container that is waited for: the engine has enough to do while a host's services start.
+_ALIVE_SECONDS = 0.4
 
 
 class Listener(t.NamedTuple):
@@ -75,14 +77,16 @@ def wait_ready(target: dict[str, t.Any], deadline: float, alive: t.Callable[[], 
     :param alive: returns an empty text, or why waiting on is of no use.
     :returns: an empty text, or what is wrong.
     """
-    pause = 0.05
+    pause, looked = 0.05, time.monotonic()
     while True:
         problem = ready(target, timeout=max(0.5, min(5.0, deadline - time.monotonic())))
         if not problem:
             return ""
-        ended = alive()
-        if ended:
-            return ended
+        if time.monotonic() - looked >= _ALIVE_SECONDS:
+            ended = alive()
+            if ended:
+                return ended
+            looked = time.monotonic()
         if time.monotonic() + pause > deadline:
             return problem
         time.sleep(pause)
