@@ -90,7 +90,7 @@ def wait_ready(target: dict[str, t.Any], deadline: float, alive: t.Callable[[], 
         if time.monotonic() + pause > deadline:
             return problem
         time.sleep(pause)
-        pause = min(pause * 1.5, 0.5)
+        pause = min(pause * 1.5, 0.25)
 
 
 def sample(target: dict[str, t.Any], metric: str) -> float | None:
