@@ -76,6 +76,6 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Al
 
     yield one
     for name, process in started:
-        subprocess.run(["docker", "rm", "--force", name], check=False, stdout=subprocess.DEVNULL)
+        subprocess.run(["docker", "rm", "--force", "--volumes", name], check=False, stdout=subprocess.DEVNULL)
         process.terminate()
         process.wait()

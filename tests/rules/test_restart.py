@@ -49,7 +49,7 @@ def address(trees: Path, tmp_path_factory: pytest.TempPathFactory, unused_port: 
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     yield f"http://127.0.0.1:{unused_port}"
-    subprocess.run(["docker", "rm", "--force", name], check=False, stdout=subprocess.DEVNULL)
+    subprocess.run(["docker", "rm", "--force", "--volumes", name], check=False, stdout=subprocess.DEVNULL)
 
 
 def states(address: str) -> dict[str, str]:
