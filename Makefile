@@ -54,7 +54,7 @@ engine: ## a Docker engine, where none answers
 shell: setup ## a shell with the tools on its path
 	@$(RUN) bash
 
-clean: ## removes what interrupted tests left (targets, logs); the cache stays
+clean: ## removes what interrupted tests of this checkout left (targets, logs); the cache stays
 	@$(HARNESS)/clean.sh
 
 lock: setup ## pins tests/requirements anew

@@ -70,7 +70,7 @@ def main() -> None:
     """Measure and print the seconds."""
     names = subprocess.check_output(["docker", "ps", "-q", "--filter", "label=" + LABEL], text=True).split()
     containers = json.loads(subprocess.check_output(["docker", "inspect", *names]))
-    subprocess.check_output(["docker", "rm", "-f", *names])
+    subprocess.check_output(["docker", "rm", "-f", "-v", *names])
     for container in containers:
         for mount in container["HostConfig"]["Mounts"] or []:
             if not mount.get("ReadOnly"):

@@ -32,6 +32,8 @@ CATALOGUE = builder.catalogue()
 MACHINES = [name for name, entry in CATALOGUE.items() if entry["kind"] == "machine"]
 READY_SECONDS = 60
 LABEL = f"monitoring-test-images={os.getpid()}"
+# By which `make clean` knows what is its own.
+OURS = ("--label", LABEL, f"--label=monitoring-test-checkout={os.environ.get('CHECKOUT', '')}")
 
 LOKI = """
 auth_enabled: false
@@ -175,7 +177,7 @@ def network() -> Iterator[str]:
     name = f"monitoring-test-images-{os.getpid()}"
     # Not out of 172.16/12: the engines inside targets take their own bridge from there. One of each process's own:
     # another checkout may be at it, and what was killed leaves its network behind until `make clean`.
-    docker("network", "create", "--label", LABEL, f"--subnet=10.212.{os.getpid() % 256}.0/24", name)
+    docker("network", "create", *OURS, f"--subnet=10.212.{os.getpid() % 256}.0/24", name)
     yield name
     for identity in docker("ps", "-aq", "--filter", f"label={LABEL}").split():
         docker("rm", "-f", "-v", identity)
@@ -188,7 +190,7 @@ def start(network: str) -> Start:
 
     def starter(name: str, port: int, *arguments: str, options: tuple[str, ...] = (), **files: Any) -> Service:
         identity = docker(
-            "create", "--label", LABEL, "--network", network, "--network-alias", name, *options, image(name), *arguments
+            "create", *OURS, "--network", network, "--network-alias", name, *options, image(name), *arguments
         ).splitlines()[-1]
         docker("cp", "-", f"{identity}:/", input=archive(files.get("files", {})))
         docker("start", identity)
@@ -292,9 +294,7 @@ def test_the_image_holds_the_checker_of_its_configuration(name, command):
     texts = {"prometheus": PROMETHEUS, "alertmanager": ALERTMANAGER, "loki": LOKI, "promtail": PROMTAIL}
     text = {**texts, "otelcol": OTELCOL, "blackbox_exporter": BLACKBOX, "haproxy": HAPROXY}[name]
     files = {f"/c/{Path(word.rpartition('=')[2]).name}": text for word in command if "/c/" in word}
-    identity = docker(
-        "create", "--label", LABEL, "--network=none", f"--entrypoint={command[0]}", image(name), *command[1:]
-    )
+    identity = docker("create", *OURS, "--network=none", f"--entrypoint={command[0]}", image(name), *command[1:])
     try:
         docker("cp", "-", f"{identity}:/", input=archive(files))
         docker("start", "-a", identity)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from routing.alerting import CACHE, QUICK, RECEIVER, Alerting, free_port, render, webhooks
+from routing.alerting import CACHE, CHECKOUT, QUICK, RECEIVER, Alerting, free_port, render, webhooks
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Al
         name = f"monitoring-test-routing-{port}"
         subprocess.run(
             ["docker", "run", "--detach", "--rm", "--name", name, "--network=host", "--user=0:0",
-             "--label=monitoring-test=routing", f"--volume={tree}:/etc/alertmanager:ro", image,
+             "--label=monitoring-test=routing", f"--label=monitoring-test-checkout={CHECKOUT}",
+             f"--volume={tree}:/etc/alertmanager:ro", image,
              "--config.file=/etc/alertmanager/alertmanager.yml", "--storage.path=/tmp", "--cluster.listen-address=",
              "--enable-feature=receiver-name-in-metrics",
              f"--web.listen-address=127.0.0.1:{port}", "--web.external-url=https://alerts.example.com/"],
@@ -76,6 +77,6 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Al
 
     yield one
     for name, process in started:
-        subprocess.run(["docker", "rm", "--force", name], check=False, stdout=subprocess.DEVNULL)
+        subprocess.run(["docker", "rm", "--force", "--volumes", name], check=False, stdout=subprocess.DEVNULL)
         process.terminate()
         process.wait()

@@ -16,6 +16,7 @@ import yaml
 
 # isort: split
 from promtool import CACHE, PROMTOOL
+from rendering import CHECKOUT
 
 FIVE_MINUTES = {"expr": "vector(1)", "for": "5m"}
 CONFIG: dict[str, Any] = {"global": {"evaluation_interval": "1s"}, "rule_files": ["/etc/prometheus/rules.yml"]}
@@ -43,13 +44,14 @@ def address(trees: Path, tmp_path_factory: pytest.TempPathFactory, unused_port: 
     name = f"monitoring-test-restart-{unused_port}"
     subprocess.run(
         ["docker", "run", "--detach", "--rm", "--name", name, "--network=host", "--user=0:0",
-         "--label=monitoring-test=rules", f"--volume={folder}:/etc/prometheus:ro",
+         "--label=monitoring-test=rules", f"--label=monitoring-test-checkout={CHECKOUT}",
+         f"--volume={folder}:/etc/prometheus:ro",
          f"--volume={folder / 'data'}:/prometheus", f"monitoring-test/prom/prometheus:{version}",
          *arguments(trees, unused_port)],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     yield f"http://127.0.0.1:{unused_port}"
-    subprocess.run(["docker", "rm", "--force", name], check=False, stdout=subprocess.DEVNULL)
+    subprocess.run(["docker", "rm", "--force", "--volumes", name], check=False, stdout=subprocess.DEVNULL)
 
 
 def states(address: str) -> dict[str, str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import typing as t
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -42,7 +42,11 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
         f"good with secrets of {role}": (role, {f"{role}_secret_files": {"own": SECRET}}, [])
         for role in ("grafana", "prometheus", "loki")
     },
-    "no secret": ("grafana", {"grafana_admin_password": ""}, ["The secret grafana_admin_password is not set for one"]),
+    "no secret": (
+        "grafana",
+        {"grafana_admin_password": ""},
+        ["The secret grafana_admin_password is not set for no-secret"],
+    ),
     "short secret": (
         "grafana",
         {"grafana_admin_password": "hunter2"},
@@ -139,40 +143,54 @@ CASES: dict[str, tuple[str, dict[str, t.Any], list[str]]] = {
     "undefined": ("prometheus", {"prometheus_memory": "{{ nowhere }}"}, ["prometheus_memory cannot be worked out"]),
 }
 
-# Prints what the plan holds, without contents and with the files' digests, for the tests of good input.
+# Keeps what the plan of each host holds, without contents and with the files' digests, for the tests of good input.
 SHOWN = """
-import glob, json, os
-from ansible import constants as C
+import json, os
 from ansible.plugins.action import ActionBase
+from ansible_collections.nekocheik.deployment_monitoring.plugins.plugin_utils import plan
 class ActionModule(ActionBase):
     _requires_connection = False
     def run(self, tmp=None, task_vars=None):
-        (path,) = glob.glob(os.path.join(C.DEFAULT_LOCAL_TMP, "plan-*", "*.json"))
-        with open(self._task.args["to"], "w") as writer, open(path) as reader:
-            writer.write(reader.read())
+        host = task_vars["inventory_hostname"]
+        (service,) = plan.services(host)
+        with open(os.path.join(self._task.args["to"], host + ".json"), "w") as writer:
+            json.dump(service, writer)
         return {"changed": False}
 """
 
 
-def run(root: Path, name: str) -> tuple[int, str, dict[str, t.Any]]:
-    role, changes, _said = CASES[name]
-    folder = root / name.replace(" ", "_")
+class Run(t.NamedTuple):
+    """What a run says of the host of one case, all that it says, and the service as it is described."""
+
+    failed: bool
+    said: str
+    everything: str
+    service: dict[str, t.Any]
+
+
+def host_of(name: str) -> str:
+    return name.replace(" ", "-")
+
+
+def run(folder: Path, role: str) -> dict[str, Run]:
+    """Run a role's cases at once, each as a host that knows of no other."""
     (folder / "action_plugins").mkdir(parents=True)
     (folder / "action_plugins/show_plan.py").write_text(SHOWN)
     (folder / "ansible.cfg").touch()
-    values = {**(GOOD if role == "grafana" else {}), **changes}
-    inventory = {"all": {"hosts": {"one": {"ansible_connection": "local", **values}}}}
-    (folder / "hosts.json").write_text(json.dumps(inventory))
+    mine = {name: changes for name, (its, changes, _said) in CASES.items() if its == role}
+    good = GOOD if role == "grafana" else {}
+    hosts = {host_of(name): {"ansible_connection": "local", **good, **changes} for name, changes in mine.items()}
+    (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
     import_role = {
         "name": f"nekocheik.deployment_monitoring.{role}",
         "tasks_from": "describe",
         "rolespec_validate": False,
     }
-    tasks = [{"ansible.builtin.import_role": import_role}, {"show_plan": {"to": str(folder / "plan.json")}}]
-    (folder / "play.json").write_text(json.dumps([{"hosts": "one", "gather_facts": False, "tasks": tasks}]))
+    tasks = [{"ansible.builtin.import_role": import_role}, {"show_plan": {"to": str(folder)}}]
+    (folder / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     collections = os.pathsep.join(path for path in sys.path if os.path.isdir(f"{path}/ansible_collections"))
     done = subprocess.run(
-        [str(PLAYBOOK), "-vvv", "-i", "hosts.json", "play.json"],
+        [str(PLAYBOOK), "-vvv", "-f", "2", "-i", "hosts.json", "play.json"],
         cwd=folder,
         env={
             **os.environ,
@@ -186,58 +204,69 @@ def run(root: Path, name: str) -> tuple[int, str, dict[str, t.Any]]:
         timeout=120,
         check=False,
     )
-    plan = folder / "plan.json"
-    return done.returncode, done.stdout + done.stderr, json.loads(plan.read_text()) if plan.exists() else {}
+    everything = done.stdout + done.stderr
+    recap = dict(re.findall(r"^(\S+) +: ok=\d+ .*failed=(\d+)", everything, re.MULTILINE))
+    assert set(recap) == set(hosts), everything
+    assert done.returncode == (2 if "1" in recap.values() else 0), everything
+    found = {}
+    for name in mine:
+        host, path = host_of(name), folder / f"{host_of(name)}.json"
+        fatal = re.search(rf"^fatal: \[{host}\]: FAILED! => (\{{.*?^\}})", everything, re.MULTILINE | re.DOTALL)
+        service = json.loads(path.read_text()) if path.exists() else {}
+        found[name] = Run(recap[host] == "1", json.loads(fatal[1])["msg"] if fatal else "", everything, service)
+    return found
+
+
+Runs = dict[str, Run]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[int, str, dict[str, t.Any]]]]:
-    """All cases, run two at a time."""
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """All cases, two roles at a time."""
     root = tmp_path_factory.mktemp("describe")
+    roles = sorted({role for role, _changes, _said in CASES.values()})
     with ThreadPoolExecutor(2) as pool:
-        yield dict(zip(CASES, pool.map(lambda name: run(root, name), CASES), strict=True))
-
-
-Runs = dict[str, tuple[int, str, dict[str, t.Any]]]
+        found = list(pool.map(lambda role: run(root / role, role), roles))
+    return {name: one for several in found for name, one in several.items()}
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[2]])
 def test_bad_input_is_refused_with_its_name_and_the_mend(runs: Runs, name: str) -> None:
-    code, said, plan = runs[name]
-    assert code == 2, said
-    flat = " ".join(said.replace('\\"', '"').replace("\\'", "'").split())
+    found = runs[name]
+    assert found.failed, found.everything
+    flat = " ".join(found.said.split())
     for words in ["Nothing was changed", *CASES[name][2]]:
         assert words in flat
-    assert "Traceback" not in said
-    assert plan == {}
+    assert "Traceback" not in found.everything
+    assert found.service == {}
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case[2]])
 def test_good_input_is_described(runs: Runs, name: str) -> None:
-    code, said, plan = runs[name]
-    assert code == 0, said
-    assert plan["service"]["name"] == CASES[name][0]
+    found = runs[name]
+    assert not found.failed, found.said
+    assert found.service["name"] == CASES[name][0]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_no_run_prints_a_secret_however_wordy_it_is(runs: Runs, name: str) -> None:
-    assert "hunter2" not in runs[name][1]
+    assert "hunter2" not in runs[name].everything
 
 
 def test_a_secret_is_a_file_of_its_own_and_in_no_other(runs: Runs) -> None:
-    plan = runs["good"][2]
-    assert plan["service"]["files"]["secrets/admin_password"]["secret"]
-    assert not plan["service"]["files"]["grafana.ini"]["secret"]
-    assert SECRET not in json.dumps(plan["service"])
+    service = runs["good"].service
+    assert service["files"]["secrets/admin_password"]["secret"]
+    assert not service["files"]["grafana.ini"]["secret"]
+    assert SECRET not in json.dumps(service)
 
 
 def test_one_that_goes_gets_no_configuration(runs: Runs) -> None:
-    service = runs["one that goes needs no secret"][2]["service"]
+    service = runs["one that goes needs no secret"].service
     assert (service["state"], service["files"]) == ("absent", {})
 
 
 def test_own_files_mounts_and_labels_are_described_as_they_are_meant(runs: Runs) -> None:
-    service = runs["good with own files and mounts"][2]["service"]
+    service = runs["good with own files and mounts"].service
     assert "rules.d/own.yml" in service["files"]
     mount = {"source": "/srv", "target": "/srv", "read_only": True, "variable": "prometheus_extra_mounts"}
     assert mount in service["mounts"]
@@ -248,23 +277,23 @@ def test_own_files_mounts_and_labels_are_described_as_they_are_meant(runs: Runs)
 
 
 def test_every_port_that_a_program_takes_is_described_with_its_variable_and_address(runs: Runs) -> None:
-    assert runs["good with a second port"][2]["service"]["listen"] == [
+    assert runs["good with a second port"].service["listen"] == [
         {"address": "10.0.0.1", "port": 3100, "variable": "loki_port"},
         {"address": "127.0.0.1", "port": 19095, "variable": "loki_grpc_port"},
     ]
 
 
 def test_a_program_that_is_published_below_a_path_serves_at_the_root_itself(runs: Runs) -> None:
-    command = runs["good below a path"][2]["service"]["command"]
+    command = runs["good below a path"].service["command"]
     assert "--web.external-url=https://x/alerts/" in command
     assert "--web.route-prefix=/" in command
-    without = runs["good with own variables"][2]["service"]["command"]
+    without = runs["good with own variables"].service["command"]
     assert not [word for word in without if "external-url" in word or "route-prefix" in word]
 
 
 @pytest.mark.parametrize("role", ["grafana", "prometheus", "loki"])
 def test_the_users_own_secrets_are_files_that_no_diff_shows(runs: Runs, role: str) -> None:
-    plan = runs[f"good with secrets of {role}"][2]
-    assert plan["service"]["files"]["secrets/own"]["secret"]
-    assert plan["service"]["files"]["secrets/own"]["mode"] == 0o640
-    assert SECRET not in json.dumps(plan["service"])
+    service = runs[f"good with secrets of {role}"].service
+    assert service["files"]["secrets/own"]["secret"]
+    assert service["files"]["secrets/own"]["mode"] == 0o640
+    assert SECRET not in json.dumps(service)
