@@ -84,18 +84,6 @@ def virtual_environment(line: str) -> Path:
     return venv
 
 
-def compile_all(venv: Path) -> None:
-    """Leaves the bytecode of everything: where Python may write none (PYTHONDONTWRITEBYTECODE, as in many containers),
-    each start of Ansible would compile it all anew, which takes as long as the start itself."""
-    compiled = venv / ".compiled"
-    if not compiled.exists():
-        say("compiling the tools, about 10 s")
-        # Not checked: what some packages carry for other versions of Python cannot be compiled.
-        command = [venv / "bin/python", "-m", "compileall", "-q", "-j", "0", venv / "lib"]
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-        compiled.touch()
-
-
 def collections(line: str, venv: Path) -> Path:
     """The collections we build on, out of the `ansible` package: no other registry is needed."""
     release = COLLECTIONS_FROM[line]
@@ -147,7 +135,6 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         line = core_line()
         venv = virtual_environment(line)
-        compile_all(venv)
         shared = collections(line, venv)
         # .collections in the checkout is the collection itself, by a link, whatever the folder is called.
         write_environment(venv, [CHECKOUT / ".collections", shared])
