@@ -182,9 +182,7 @@ def write(host: Host) -> Callable[..., None]:
     """write(path, *lines): appends lines to a file on the target."""
 
     def write(path: str, *texts: str) -> None:
-        assert host.run("mkdir -p $(dirname %s)", path).rc == 0
-        for text in texts:
-            host.check_output("printf '%%s\\n' %s >>%s", text, path)
+        host.check_output(f"mkdir -p $(dirname %s) && printf '%%s\\n'{' %s' * len(texts)} >>%s", path, *texts, path)
 
     return write
 
