@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -161,9 +162,8 @@ def test_nothing_is_lost_or_doubled_whatever_happens(host, http, wait_until):
     last = int(host.check_output("cat %s.count", FILE))
 
     def newest():
-        answer = http.request(
-            'http://127.0.0.1:3100/loki/api/v1/query_range?limit=1&direction=backward&query={job="loss"}', "--globoff"
-        )
+        ask = urlencode({"limit": 1, "direction": "backward", "query": '{job="loss"}'})
+        answer = http.get(f"http://127.0.0.1:3100/loki/api/v1/query_range?{ask}")
         streams = answer.json()["data"]["result"] if answer.status == 200 else []
         return int(streams[0]["values"][0][1].split("line ")[1][:9]) if streams else 0
 

@@ -19,14 +19,14 @@ def containers(host, found):
         "my-shop-main-deploy": ["ERROR no memory", "level=debug msg=fine"],
         "helper": ["nothing to say", f"an app of {ID}"],
     }
+    remove = f"docker rm -f {' '.join(said)}"
+    host.run(remove)
     for name, texts in said.items():
-        host.run("docker rm -f %s", name)
         program = f"import time; print(*{texts!r}, sep=chr(10), flush=True); time.sleep(3600)"
         host.check_output("docker run -d --name %s --entrypoint python3 %s -c %s", name, image, program)
     found('{job="docker", container=~".*-deploy|helper"}', 6)
     yield
-    for name in said:
-        host.run("docker rm -f %s", name)
+    host.run(remove)
 
 
 def test_a_deployment_is_found_across_all_jobs(write, containers, found, capsys):
@@ -63,9 +63,11 @@ def test_an_apps_lines_carry_project_and_branch(containers, found, container, pr
 
 
 def test_a_line_of_the_journal_has_its_level_and_its_unit(host, found):
-    for level, number in (("err", 3), ("warning", 4), ("info", 6), ("debug", 7)):
-        script = f"echo '<{number}>#journal {level}'"
-        host.check_output("systemd-run --quiet --wait --collect --unit=%s sh -c %s", f"journal-{level}", script)
+    host.check_output(
+        "for one in err:3 warning:4 info:6 debug:7; do"
+        ' systemd-run --quiet --wait --collect --unit="journal-${one%%:*}"'
+        ' echo "<${one#*:}>#journal ${one%%:*}" || exit; done'
+    )
     got = found('{job="journal"} |~ "^#journal"', 4)
     assert {line: (labels["level"], labels["unit"]) for labels, _ns, line in got} == {
         "#journal err": ("error", "journal-err.service"),
