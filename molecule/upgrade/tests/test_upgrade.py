@@ -6,6 +6,7 @@ beside the checkout's logs.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -68,6 +69,34 @@ for pair in json.loads(sys.argv[1]).items():
 time.sleep(3600)
 """
 VERSIONS = yaml.safe_load((CACHE / "images/vars.yml").read_text())
+
+
+# Images that cannot live; each is made of the present one, in the target's own engine.
+BROKEN_TAGS = {"exit": "99.0.0", "silent": "99.1.0", "data": "99.2.0", "refuses": "99.3.0"}
+CHECKERS = {
+    "prometheus": "/bin/promtool",
+    "alertmanager": "/bin/amtool",
+    "loki": "/usr/bin/loki",
+    "promtail": "/usr/bin/promtail",
+    "blackbox_exporter": "/bin/blackbox_exporter",
+    "app_discovery": "/usr/bin/python3",
+}
+DATA = {
+    "grafana": ["/var/lib/grafana/grafana.db"],
+    "alertmanager": ["/alertmanager/silences", "/alertmanager/nflog"],
+    "promtail": ["/promtail/positions.yaml"],
+    "prometheus": [],
+    "loki": [],
+}
+# The program of app_discovery is ours and is not in its image: whatever is broken there, the checker meets it first.
+BREAKABLE = [name for name in SERVICES if name != "app_discovery"]
+BROKEN = {
+    # One that spoils its data ends by itself as well.
+    "exit": [name for name in BREAKABLE if name not in DATA],
+    "silent": BREAKABLE,
+    "data": sorted(DATA),
+    "refuses": sorted(CHECKERS),
+}
 
 
 def command(playbook: str, *options: str, **variables: object) -> list[str]:
@@ -162,12 +191,13 @@ def query(http, expression: str) -> list[dict]:
     return answer.json()["data"]["result"]
 
 
-def lost_samples(http, since: float) -> dict[str, int]:
+def lost_samples(http, since: float, until: float) -> dict[str, int]:
     """How many scrapes of each job are missing or found nobody; not more than one for each of the two reasons.
 
     A scrape is missing where Prometheus itself was away, and finds nobody where the target was.
     """
-    time.sleep(SCRAPE_SECONDS + 5)
+    # The scrape after the change is there then.
+    time.sleep(max(0.0, until + SCRAPE_SECONDS + 5 - time.time()))
     lost = {}
     for one in query(http, f'up{{job!~"app-.*|health"}}[{int(time.time() - since) + 30}s]'):
         stamps = [float(at) for at, _ in one["values"]]
@@ -208,8 +238,8 @@ def told(http, word: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def load(host, http, wait_until):
-    """500 numbered lines a second, and an alert that fires."""
+def writer(host):
+    """500 numbered lines a second."""
     TABLE.unlink(missing_ok=True)
     for name in ("writer.py", "count.py"):
         source = str(CHECKOUT / "tests/logs" / name)
@@ -218,18 +248,51 @@ def load(host, http, wait_until):
     host.check_output(
         f"systemd-run --unit=numbers python3 /usr/local/bin/writer.py /var/log/loss/numbers.log {RATE} 86400"
     )
-    wait_until(lambda: steady(http) and told(http, "SteadyFire"), what="the steady alert to be told", timeout=180)
-    up = 'count(up{job!~"app.*"} == 1) and min(count_over_time(up{job!~"app.*"}[2m])) >= 3'
-    wait_until(lambda: query(http, up), what="three scrapes of all targets", timeout=180, every=2)
     yield
     host.run("systemctl stop numbers")
+
+
+@pytest.fixture(scope="module")
+def broken(host) -> None:
+    """The images that cannot live. A container for each program, and a commit for each image: a build makes more."""
+    script = ["set -e"]
+    for name, image in versions(host).items():
+        repository = image.rpartition(":")[0]
+        places = {"/broken": ("exit", "silent", "data"), CHECKERS.get(name, ""): ("refuses",)}
+        for place, kinds in places.items():
+            wanted = [kind for kind in kinds if name in BROKEN[kind]]
+            if not wanted:
+                continue
+            script += [
+                f"made=$(docker create {repository}:{VERSIONS[f'{name}_version']})",
+                f"docker cp /srv/broken/broken $made:{place}",
+            ]
+            for kind in wanted:
+                entry = "" if kind == "refuses" else f"ENTRYPOINT {json.dumps(['/broken', *DATA.get(name, [])])}"
+                changes = f"--change 'ENV BROKEN={kind}'" + (f" --change '{entry}'" if entry else "")
+                script.append(f"docker commit {changes} $made {repository}:{BROKEN_TAGS[kind]}")
+            script.append("docker rm $made")
+    host.check_output("sh -c %s", "\n".join(script))
+
+
+def ask_for(kind: str, services: list[str]) -> dict[str, str]:
+    """The variables that ask for broken successors."""
+    return {f"{name}_version": BROKEN_TAGS[kind] for name in services}
+
+
+@pytest.fixture(scope="module")
+def load(writer, broken, http, wait_until):
+    """The writer, and an alert that fires; what else takes time is made while that comes to be."""
+    wait_until(lambda: steady(http) and told(http, "SteadyFire"), what="the steady alert", timeout=180, every=2)
+    up = 'count(up{job!~"app.*"} == 1) and min(count_over_time(up{job!~"app.*"}[2m])) >= 3'
+    wait_until(lambda: query(http, up), what="three scrapes of all targets", timeout=180, every=3)
 
 
 def last_line(host) -> int:
     return int(host.check_output("cat /var/log/loss/numbers.log.count"))
 
 
-def test_check_tells_from_which_version_to_which_and_changes_nothing(host, load):
+def test_check_tells_from_which_version_to_which_and_changes_nothing(host, writer):
     before = containers(host)
     code, said = play("upgrade", "--check")
     assert code == 0, said
@@ -245,6 +308,7 @@ def test_everything_is_upgraded_under_load_and_nothing_is_lost(host, http, load,
     with Prober(host) as prober:
         code, said = play("upgrade")
         assert code == 0, said
+    until = time.time()
     assert "failed=0" in said
     now = versions(host)
     for name in SERVICES:
@@ -255,7 +319,7 @@ def test_everything_is_upgraded_under_load_and_nothing_is_lost(host, http, load,
 
     # The alert: it goes on, was told once, and its end was not told. Prometheus tells what fires with its next
     # evaluation after a start, and where it does not know Alertmanager by then a minute later.
-    active = wait_until(lambda: steady(http), what="the steady alert to be told again", timeout=90)
+    active = wait_until(lambda: steady(http), what="the steady alert to be told again", timeout=90, every=2)
     assert [one["status"]["state"] for one in active] == ["active"]
     assert len(told(http, "SteadyFire")) == 1, told(http, "SteadyFire")
     others = [title for title in told(http, "") if "SteadyFire" not in title and "Deployment" not in title]
@@ -264,13 +328,13 @@ def test_everything_is_upgraded_under_load_and_nothing_is_lost(host, http, load,
     assert [one["status"]["state"] for one in silences if one["createdBy"] == "upgrade.yml"] == ["expired"]
 
     # Prometheus was away for a moment itself, and 3.x asks at other moments than 2.x: each job may lack one.
-    lost = lost_samples(http, since)
+    lost = lost_samples(http, since, until)
 
     # The floor: the same containers, stopped and started by hand.
     with Prober(host) as floor:
-        for name in READY:
-            host.check_output(f"docker stop {name} && docker start {name}")
-            wait_until(lambda name=name: http.get(READY[name]).status == 200, what=f"{name} again", every=0.1)
+        for name, url in READY.items():
+            again = f"until curl -sf -o /dev/null -m 1 {url}; do sleep 0.1; done"
+            host.check_output(f"docker stop {name} && docker start {name} && timeout 60 sh -c '{again}'")
             time.sleep(1)
 
     rows, slow = [], []
@@ -301,7 +365,7 @@ def test_a_second_run_finds_nothing_to_do(host):
 
 def test_an_older_version_is_refused_by_name_and_can_be_forced(host):
     before = containers(host)
-    code, said = play("upgrade", prometheus_version=VERSIONS["former_prometheus_version"])
+    code, said = play("upgrade", "--tags", "prometheus", prometheus_version=VERSIONS["former_prometheus_version"])
     assert code != 0
     assert (
         f"prometheus_version: {VERSIONS['former_prometheus_version']} is older than {VERSIONS['prometheus_version']}"
@@ -309,45 +373,9 @@ def test_an_older_version_is_refused_by_name_and_can_be_forced(host):
     )
     assert "monitoring_allow_downgrade" in said
     assert containers(host) == before
-    code, said = play("upgrade", "--check", alertmanager_version=VERSIONS["former_alertmanager_version"],
-                      monitoring_allow_downgrade=True)  # fmt: skip
+    older = {"alertmanager_version": VERSIONS["former_alertmanager_version"], "monitoring_allow_downgrade": True}
+    code, said = play("upgrade", "--check", "--tags", "alertmanager", **older)
     assert code == 0, said
-
-
-# Images that cannot live. A tag is made from the present image, in the target's own engine.
-CHECKERS = {
-    "prometheus": "/bin/promtool",
-    "alertmanager": "/bin/amtool",
-    "loki": "/usr/bin/loki",
-    "promtail": "/usr/bin/promtail",
-    "blackbox_exporter": "/bin/blackbox_exporter",
-    "app_discovery": "/usr/bin/python3",
-}
-# The program of app_discovery is ours and is not in its image: whatever is broken there, the checker meets it first.
-BREAKABLE = [name for name in SERVICES if name != "app_discovery"]
-DATA = {
-    "grafana": ["/var/lib/grafana/grafana.db"],
-    "alertmanager": ["/alertmanager/silences", "/alertmanager/nflog"],
-    "promtail": ["/promtail/positions.yaml"],
-    "prometheus": [],
-    "loki": [],
-}
-
-
-def spoil(host, kind: str, services: list[str]) -> dict[str, str]:
-    """Make broken successors; return the variables that ask for them."""
-    wanted, running = {}, versions(host)
-    for name in services:
-        repository = running[name].rpartition(":")[0]
-        tag = f"99.{['exit', 'silent', 'data', 'refuses'].index(kind)}.0"
-        place = CHECKERS[name] if kind == "refuses" else "/broken"
-        entry = json.dumps(["/broken", *DATA.get(name, [])])
-        lines = [f"FROM {running[name]}", f"COPY broken {place}", f"ENV BROKEN={kind}"]
-        lines += [] if kind == "refuses" else [f"ENTRYPOINT {entry}"]
-        recipe = "\\n".join(lines)
-        host.check_output(f"printf '{recipe}\\n' | docker build -q -t {repository}:{tag} -f - /srv/broken")
-        wanted[f"{name}_version"] = tag
-    return wanted
 
 
 def active_silences(http) -> list[str]:
@@ -390,75 +418,90 @@ def data(host, http, until: float) -> str:
     return f"{silences} {host.check_output('python3 -c %s', script)} {samples} samples {lines} lines"
 
 
+@pytest.fixture(scope="module")
+def rolled_back(host, http, load, wait_until, own_silence):
+    """rolled_back(kind): what a run says that brings such images; afterwards all is as it was."""
+
+    # What ends by itself shares a run.
+    @functools.cache
+    def run(*kinds: str) -> str:
+        # Lines take a moment from the file to Loki.
+        since, first = time.time() - 20, last_line(host) + 1
+        before, kept = versions(host), data(host, http, since)
+        assert own_silence in kept
+        wanted = {name: tag for kind in kinds for name, tag in ask_for(kind, BROKEN[kind]).items()}
+        code, said = play("site", **wanted, monitoring_ready_timeout=10)
+        assert code != 0
+        assert versions(host) == before
+        urls = " ".join(f"-o /dev/null {url}" for url in READY.values())
+        wait_until(lambda: host.run(f"curl -sf -m 5 --fail-early {urls}").rc == 0, what="all services", every=2)
+        assert data(host, http, since) == kept
+        # Promtail has its former positions: it goes on where it was.
+        all_lines(host, wait_until, first, since)
+        return said
+
+    return lambda kind: run("silent") if kind == "silent" else run("exit", "data")
+
+
 @pytest.mark.parametrize(
-    ("kind", "services", "cause"),
+    ("kind", "cause", "last_words"),
     [
         # The engine waits longer from one restart to the next; some are given up before the second one.
-        ("exit", BREAKABLE, "(?:the program ends by itself|does not answer)"),
-        ("silent", BREAKABLE, "does not answer"),
-        ("data", sorted(DATA), "(?:the program ends by itself|does not answer)"),
+        ("exit", "(?:the program ends by itself|does not answer)", "this version cannot live"),
+        ("silent", "does not answer", ""),
+        ("data", "(?:the program ends by itself|does not answer)", "cannot read the data"),
     ],
 )
-def test_a_broken_image_is_rolled_back_with_its_cause(
-    host, http, load, wait_until, own_silence, capsys, kind, services, cause
-):
-    # Lines take a moment from the file to Loki.
-    since, first = time.time() - 20, last_line(host) + 1
-    before, kept = versions(host), data(host, http, since)
-    assert own_silence in kept
-    code, said = play("site", **spoil(host, kind, services), monitoring_ready_timeout=10)
-    assert code != 0
+def test_a_broken_image_is_rolled_back_with_its_cause(rolled_back, capsys, kind, cause, last_words):
+    said = rolled_back(kind)
     rows = []
-    for name in services:
-        found = re.search(rf"{name}: recreate failed: ([^.]*{cause}[^.]*).*?The former service runs again", said)
+    for name in BROKEN[kind]:
+        found = re.search(
+            rf"{name}: recreate failed: ([^.]*{cause}[^.]*).*?The former service runs again(.*?)(?:recreate failed|$)",
+            said,
+        )
         assert found, (name, said[-3000:])
+        # What the program itself said is told with each.
+        assert last_words in found[2], (name, found[2])
         rows.append(f"| {name} | {kind} | {found[1][:90]} | yes |")
-    assert versions(host) == before
-    wait_until(lambda: all(http.get(url).status == 200 for url in READY.values()), what="all services", timeout=30)
-    assert data(host, http, since) == kept
-    # Promtail has its former positions: it goes on where it was.
-    all_lines(host, wait_until, first, since)
-    # What the program itself said is told with each.
-    said_by_program = {"exit": "this version cannot live", "data": "cannot read the data"}.get(kind)
-    if said_by_program:
-        parts = re.split(r"(\w+): recreate failed: ", said)
-        assert all(said_by_program in text for text in parts[2::2][: len(services)])
     write_table(capsys, f"Broken images: {kind}", "| service | image | cause that is told | former one back |", rows)
 
 
-def test_an_image_that_refuses_the_configuration_is_never_started(host, capsys):
+def test_an_image_that_refuses_the_configuration_is_never_started(host, broken, capsys):
     before = containers(host)
-    code, said = play("site", **spoil(host, "refuses", sorted(CHECKERS)))
+    code, said = play("site", **ask_for("refuses", BROKEN["refuses"]))
     assert code != 0
     assert "No service was touched." in said
     rows = []
-    for name in sorted(CHECKERS):
+    for name in BROKEN["refuses"]:
         assert f"{name} refuses its new configuration: fatal: this version cannot live" in said
         rows.append(f"| {name} | refuses | refuses its new configuration | never stopped |")
     assert containers(host) == before
     write_table(capsys, "Broken images: refuses", "| service | image | cause that is told | former one back |", rows)
 
 
-def test_an_upgrade_ends_with_the_first_service_that_does_not_work(host, http):
+def test_an_upgrade_ends_with_the_first_service_that_does_not_work(host, http, load):
     since = time.time() - 20
     before, kept, silenced = versions(host), data(host, http, since), active_silences(http)
-    broken = spoil(host, "data", ["grafana"]) | spoil(host, "exit", ["prometheus", "node_exporter"])
-    broken.pop("node_exporter_version")
-    code, said = play("upgrade", **broken, node_exporter_memory="123m")
+    code, said = play("upgrade", **ask_for("data", ["grafana", "prometheus"]), blackbox_exporter_memory="123m")
     assert code != 0
     assert "grafana: recreate failed" in said
     assert "prometheus: left as it is" in said
     # What came before it, and works, stays.
-    assert host.check_output("docker inspect --format '{{.HostConfig.Memory}}' node_exporter") == str(123 << 20)
+    assert host.check_output("docker inspect --format '{{.HostConfig.Memory}}' blackbox_exporter") == str(123 << 20)
     assert versions(host) == before
     assert data(host, http, since) == kept
     assert active_silences(http) == silenced
-    code, said = play("upgrade")
-    assert code == 0, said
+
+
+@pytest.fixture(scope="module")
+def changes() -> dict[str, tuple[float, float]]:
+    """When each playbook began and ended to change one service."""
+    return {}
 
 
 @pytest.mark.parametrize("playbook", ["site", "upgrade"])
-def test_with_a_tag_only_that_service_is_changed(host, http, load, playbook):
+def test_with_a_tag_only_that_service_is_changed(host, load, changes, playbook):
     memory = {"blackbox_exporter_memory": "130m" if playbook == "site" else "131m", "node_exporter_memory": "132m"}
     before, since = host.check_output("docker inspect --format '{{.Id}}' node_exporter"), time.time()
     # Nobody listens there: an upgrade goes on without a silence, and says so.
@@ -469,10 +512,7 @@ def test_with_a_tag_only_that_service_is_changed(host, http, load, playbook):
     found = host.check_output("docker inspect --format '{{.HostConfig.Memory}}' blackbox_exporter")
     assert found == str(int(memory["blackbox_exporter_memory"][:-1]) << 20)
     assert host.check_output("docker inspect --format '{{.Id}}' node_exporter") == before
-    if playbook == "upgrade":
-        lost = lost_samples(http, since)
-        assert lost["blackbox"] <= 1, lost
-        assert {job: count for job, count in lost.items() if count and job != "blackbox"} == {}
+    changes[playbook] = since, time.time()
 
 
 def test_without_a_tag_the_timers_still_know_all_services(host):
@@ -481,6 +521,13 @@ def test_without_a_tag_the_timers_still_know_all_services(host):
     assert "changed=0" in said
     known = json.loads(host.file("/etc/deployment-monitoring/maintenance/services.json").content_string)
     assert {"grafana", "blackbox_exporter"} <= {one["name"] for one in known}, known
+
+
+def test_no_other_job_lacks_a_scrape_by_the_upgrade_of_one_service(http, changes):
+    # Since then nothing was changed.
+    lost = lost_samples(http, *changes["upgrade"])
+    assert lost["blackbox"] <= 1, lost
+    assert {job: count for job, count in lost.items() if count and job != "blackbox"} == {}
 
 
 # Waits on the target for a sign that the change has come to a point, and kills what makes it there and then: a module
@@ -512,10 +559,12 @@ signs = {
     "started": lambda: container("grafana_previous") and (container("grafana") or off)["State"]["Running"],
 }
 deadline = time.time() + 60
-while not signs[phase]():
-    if time.time() > deadline:
-        sys.exit(f"{phase}: never seen")
-    time.sleep(0.005)
+# The engine is not asked before there is something to be seen.
+for sign in ("staged", phase):
+    while not signs[sign]():
+        if time.time() > deadline:
+            sys.exit(f"{sign}: never seen")
+        time.sleep(0.005)
 killed = 0
 for path in glob.glob("/proc/[0-9]*/cmdline") if kill else []:
     try:
@@ -567,14 +616,14 @@ def assert_mended(host, http, changed: dict[str, str], before: str, since: float
         assert http.get(READY[name]).status == 200
     assert left(host) == ""
     assert data(host, http, since) == before
-    code, said = play("upgrade", "--tags", ",".join(CHANGED), **changed)
-    assert code == 0, said
-    assert "changed=0" in said
 
 
 @pytest.mark.parametrize("phase", ["staged", "kept aside", "copied", "started"])
 def test_a_play_that_is_killed_is_mended_by_the_next_one(host, http, load, phase):
-    """With what it started on the target, as when the machine goes down."""
+    """With what it started on the target, as when the machine goes down.
+
+    That the run after the next one finds nothing to do, is asked in each phase by tests/integration.
+    """
     since = time.time() - 20
     before = data(host, http, since)
     changed = {f"{name}_memory": f"{300 + len(phase)}m" for name in CHANGED}
@@ -595,3 +644,6 @@ def test_what_a_killed_play_had_begun_goes_on_by_itself(host, http, load, wait_u
     assert cut("kept aside", changed, "look") == 0
     wait_until(lambda: left(host) == "", what="the end of the change", timeout=60)
     assert_mended(host, http, changed, before, since)
+    code, said = play("upgrade", "--tags", ",".join(CHANGED), **changed)
+    assert code == 0, said
+    assert "changed=0" in said
