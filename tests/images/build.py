@@ -42,7 +42,8 @@ SEEDS_KEPT = 4
 SEED_COMPLETE = ".complete"
 START = time.monotonic()
 
-# The flags of a target (tests/target/create.yml explains them); here for the engine that fills the seed.
+# The flags of a target, and of the engine that fills the seed. Where --privileged is refused these rights do; the
+# image's first process makes the rest writable.
 TARGET_FLAGS = [
     *("--cgroupns=private", "--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--device-cgroup-rule=a *:* rwm"),
     *("--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined", "--stop-signal=SIGRTMIN+3"),
