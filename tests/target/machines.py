@@ -1,6 +1,6 @@
 """Makes and removes the machines of the tests; create.yml and destroy.yml run it.
 
-    machines.py create           makes what is described in JSON on stdin, prints {name: address}
+    machines.py create           makes what is described in JSON on stdin; prints {name: address}
     machines.py destroy SCENARIO removes what `create` made for it, and nothing else; prints what that was
 
 One program for all steps, because every scenario begins and ends with it: an Ansible module for each would take five
@@ -107,7 +107,9 @@ def wait(machine: Machine) -> None:
     docker("exec", machine["name"], "sh", "-c", WAIT, "wait", "bare" if machine.get("bare") else "engine")
 
 
-def create(scenario: str, machines: list[Machine], image: str, network: str, seed: str, authorized_key: str) -> None:
+def create(
+    scenario: str, machines: list[Machine], image: str, network: str, seed: str, authorized_key: str
+) -> dict[str, str]:
     """Make the machines; what an interrupted run of the same scenario left goes first."""
     destroy(scenario)
     label = f"--label={LABEL}={scenario}"
@@ -125,6 +127,7 @@ def create(scenario: str, machines: list[Machine], image: str, network: str, see
         list(pool.map(wait, machines))
     for machine in machines if authorized_key else ():
         docker("exec", "--interactive", machine["name"], "sh", "-c", AUTHORIZE, given=authorized_key)
+    return addresses([machine["name"] for machine in machines])
 
 
 def addresses(names: list[str]) -> dict[str, str]:
@@ -135,8 +138,11 @@ def addresses(names: list[str]) -> dict[str, str]:
 def main() -> None:
     if sys.argv[1:] == ["create"]:
         wanted = json.load(sys.stdin)
-        create(**wanted)
-        print(json.dumps(addresses([machine["name"] for machine in wanted["machines"]])))
+        file = wanted.pop("addresses_file")
+        found = json.dumps(create(**wanted))
+        if file:
+            Path(file).write_text(found)
+        print(found)
     elif len(sys.argv) == 3 and sys.argv[1] == "destroy":
         print(" ".join(destroy(sys.argv[2])))
     else:
