@@ -117,8 +117,8 @@ def write_environment(venv: Path, collection_paths: list[Path]) -> None:
         # Ansible's and molecule's working files: per checkout, or two of one folder name would share them.
         f"export ANSIBLE_HOME={shlex.quote(str(STATE / 'ansible'))}",
         f"export RUFF_CACHE_DIR={shlex.quote(str(STATE / 'ruff'))}",
-        # Where Python may leave no bytecode, as in many containers, each start of Ansible compiles all of it anew, which
-        # takes as long as the start itself. Not beside the sources: the checkout stays as it is.
+        # Where Python may leave no bytecode, as in many containers, each start of Ansible compiles all of it anew,
+        # which takes as long as the start itself. Not beside the sources: the checkout stays as it is.
         "unset PYTHONDONTWRITEBYTECODE",
         f"export PYTHONPYCACHEPREFIX={shlex.quote(str(CACHE / 'pycache'))}",
     ]
