@@ -107,7 +107,10 @@ def create(given: dict[str, t.Any]) -> dict[str, str]:
         return name, next(iter(networks.values()))["IPAddress"]
 
     with ThreadPoolExecutor(4) as pool:
-        return dict(pool.map(one, given["machines"]))
+        addresses = dict(pool.map(one, given["machines"]))
+    if given["addresses_file"]:
+        Path(given["addresses_file"]).write_text(json.dumps(addresses))
+    return addresses
 
 
 def main() -> None:
