@@ -12,7 +12,7 @@ from urllib.parse import quote
 import testinfra
 
 RECEIVER = "http://127.0.0.1:9099"
-FIRST, OTHER = "monitoring-second_host", "monitoring-second_host-other"
+FIRST, PLATFORM, OTHER = (f"monitoring-second_host{suffix}" for suffix in ("", "-platform", "-other"))
 
 
 def other():
@@ -36,10 +36,10 @@ def test_its_exporters_are_scraped(http, wait_until):
     wait_until(lambda: up() == {"node", "cadvisor", "blackbox", "promtail"}, what="its four targets up", timeout=60)
 
 
-def test_instance_keeps_the_two_apart(http, wait_until):
-    wait_until(lambda: len(series(http, 'up{job="node"}')) == 2, what="two hosts", timeout=45)
+def test_instance_keeps_the_hosts_apart(http, wait_until):
+    wait_until(lambda: len(series(http, 'up{job="node"}')) == 3, what="three hosts", timeout=45)
     instances = {s["metric"]["instance"] for s in series(http, 'up{job="node"}')}
-    assert instances == {f"{FIRST}:9100", f"{OTHER}:9100"}
+    assert instances == {f"{name}:9100" for name in (FIRST, PLATFORM, OTHER)}
 
 
 def test_its_logs_arrive(http, wait_until):
