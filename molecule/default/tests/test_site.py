@@ -104,6 +104,13 @@ def test_loki_has_what_containers_write(http, wait_until):
     wait_until(lambda: loki(http, '{job="docker"}'), what="a line of a container in Loki")
 
 
+def test_of_the_runs_only_the_one_that_changed_something_left_a_line(http, wait_until):
+    wait_until(lambda: loki(http, '{job="audit"}'), what="a line of the audit trail")
+    lines = [json.loads(line) for stream in loki(http, '{job="audit"}') for _moment, line in stream["values"]]
+    # A check and a run that found nothing to change are molecule's before and after it.
+    assert [line["changes"] != [] for line in lines if line["playbook"] == "converge"] == [True]
+
+
 def test_grafana_finds_prometheus_healthy(http):
     answer = http.get("http://127.0.0.1:3000/api/datasources/uid/prometheus/health", user=ADMIN)
     assert answer.json()["status"] == "OK", answer.body
