@@ -107,10 +107,7 @@ def create(given: dict[str, t.Any]) -> dict[str, str]:
         return name, next(iter(networks.values()))["IPAddress"]
 
     with ThreadPoolExecutor(4) as pool:
-        addresses = dict(pool.map(one, given["machines"]))
-    if given["addresses_file"]:
-        Path(given["addresses_file"]).write_text(json.dumps(addresses))
-    return addresses
+        return dict(pool.map(one, given["machines"]))
 
 
 def main() -> None:
