@@ -317,8 +317,8 @@ def test_everything_is_upgraded_under_load_and_nothing_is_lost(host, http, load,
 
     lines = all_lines(host, wait_until, first, since)
 
-    # The alert: it goes on, was told once, and its end was not told. Prometheus tells what fires with its next
-    # evaluation after a start, and where it does not know Alertmanager by then a minute later.
+    # The alert: it goes on, was told once, and its end was not told. Prometheus tells of it when it has held for its
+    # time again.
     active = wait_until(lambda: steady(http), what="the steady alert to be told again", timeout=90, every=2)
     assert [one["status"]["state"] for one in active] == ["active"]
     assert len(told(http, "SteadyFire")) == 1, told(http, "SteadyFire")
