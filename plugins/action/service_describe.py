@@ -122,7 +122,9 @@ class ActionModule(ActionBase):
         for path in paths.values():
             defaults, internal = variables.around(path)
             below, above = below | defaults, above | internal
-        here = [role for entry in entries if host in (entry["hosts"] or [host]) for role in entry["roles"]]
+        here = [
+            role for entry in entries if entry["hosts"] is None or host in entry["hosts"] for role in entry["roles"]
+        ]
         described, problems = [], []
         for role in filter(self._chosen, here):
             task = variables.task(os.path.join(paths[role], "tasks", "describe.yml"), _MODULE)

@@ -41,13 +41,15 @@ VALUES = {
     "mongodb_exporter_extra_arguments": ["--web.disable-exporter-metrics"],
     "monitoring_environment": "{{ 'stag' ~ 'ing' }}",
 }
+# It knows of no platform: a list that is empty is not all hosts.
+SECOND = {"ansible_host": "10.0.0.2", "loki_memory": "3g", "monitoring_platform_hosts": []}
 INVENTORY = {
     "all": {
         "vars": {"ansible_connection": "local", **VALUES},
         "children": {
             "monitoring": {"hosts": {"server": {"ansible_host": "10.0.0.1"}}},
             "platform": {"hosts": {"server": {}}},
-            "monitored": {"hosts": {"server": {}, "second": {"ansible_host": "10.0.0.2", "loki_memory": "3g"}}},
+            "monitored": {"hosts": {"server": {}, "second": SECOND}},
         },
     }
 }
