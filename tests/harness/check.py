@@ -36,7 +36,7 @@ DURATIONS = CACHE / "durations.json"
 # one does not wait but works, no other begins.
 SIDE_BY_SIDE = 7
 ALWAYS_SIDE_BY_SIDE = 2
-USUALLY_SIDE_BY_SIDE = 4
+USUALLY_SIDE_BY_SIDE = 4.5
 ROOM_SHARE = 0.25
 ROOM_SECONDS = 6
 HEARTBEAT_SECONDS = 30
@@ -46,24 +46,24 @@ PLAIN_OUTPUT = {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", "PY_COLORS": "0", "TERM
 FROM_NOTHING_MINUTES = 60
 # What the first run goes by; later ones know better (DURATIONS).
 FIRST_GUESS_SECONDS = {
-    "molecule default": 560.0,
-    "molecule faults": 560.0,
-    "molecule dashboards": 560.0,
-    "molecule upgrade": 560.0,
-    "molecule logs": 480.0,
-    "molecule backup": 400.0,
-    "molecule daytwo": 400.0,
-    "molecule refusals": 150.0,
-    "molecule": 80.0,
+    "molecule dashboards": 450.0,
+    "molecule upgrade": 420.0,
+    "molecule logs": 380.0,
+    "molecule default": 370.0,
+    "molecule faults": 300.0,
+    "molecule daytwo": 280.0,
+    "molecule backup": 200.0,
+    "molecule second_host": 180.0,
+    "molecule": 50.0,
     "images": 10.0,
-    "image-tests": 90.0,
-    "routing": 90.0,
-    "rules": 180.0,
-    "unit": 100.0,
-    "integration": 100.0,
-    "lint ansible-lint": 60.0,
+    "image-tests": 70.0,
+    "routing": 80.0,
+    "rules": 75.0,
+    "unit": 75.0,
+    "integration": 230.0,
+    "lint ansible-lint": 35.0,
 }
-IMAGES_COLD_SECONDS = 30 * 60.0
+IMAGES_COLD_SECONDS = 20 * 60.0
 
 
 @dataclass
