@@ -262,8 +262,16 @@ class Swap:
             return "its container is gone"
         # One restart may be a race for a port that is just being freed; two are a program that cannot live.
         if actual["RestartCount"] - self._restarts >= 2 or actual["State"]["Status"] in ("exited", "dead"):
-            return f"the program ends by itself (exit code {actual['State']['ExitCode']})"
+            return f"the program ends by itself (exit code {self._exit_code(actual)})"
         return ""
+
+    def _exit_code(self, actual: dict[str, t.Any]) -> int:
+        """Return what a program ends with that ends again and again: while it runs once more there is no such code."""
+        until = time.monotonic() + _LOG_SECONDS
+        while actual["State"]["Status"] == "running" and time.monotonic() < until:
+            time.sleep(0.05)
+            actual = self.engine.container(self.name) or actual
+        return int(actual["State"]["ExitCode"])
 
     def _resume(self, unfinished: str) -> None:
         """Begin where a run that was killed began: with the former files, data and container.
