@@ -54,6 +54,7 @@ FIRST_GUESS_SECONDS = {
     "molecule daytwo": 280.0,
     "molecule backup": 200.0,
     "molecule second_host": 180.0,
+    "molecule prometheus": 150.0,
     "molecule": 50.0,
     "images": 10.0,
     "image-tests": 70.0,
