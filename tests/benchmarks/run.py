@@ -52,7 +52,9 @@ def play(playbook: Path, *arguments: str) -> float:
     )
     seconds = time.monotonic() - start
     if done.returncode:
-        sys.exit(f"{playbook} failed:\n{done.stdout[-3000:]}\n{done.stderr[-1000:]}")
+        # Ansible goes on with the other hosts: what is wrong stands far above the end.
+        wrong = done.stdout[max(0, done.stdout.find("fatal:")) :]
+        sys.exit(f"{playbook} failed:\n{wrong[:3000]}\n{done.stderr[-3000:]}")
     play.output = done.stdout  # type: ignore[attr-defined]
     return seconds
 
