@@ -189,6 +189,12 @@ def test_waiting_for_a_program_that_hangs_ends_near_the_deadline(target: dict[st
     assert time.monotonic() - began < 1.5
 
 
+def test_the_engine_is_asked_less_often_than_the_program(nobody: dict[str, t.Any]) -> None:
+    looks: list[float] = []
+    probe.wait_ready(nobody, time.monotonic() + 1.5, lambda: looks.append(time.monotonic()) or "")  # type: ignore[func-returns-value]
+    assert 2 <= len(looks) <= 3
+
+
 def test_waiting_ends_where_it_is_of_no_use(nobody: dict[str, t.Any]) -> None:
     began = time.monotonic()
     assert probe.wait_ready(nobody, began + 10, lambda: "it has ended") == "it has ended"
