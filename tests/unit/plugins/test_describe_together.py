@@ -43,13 +43,16 @@ VALUES = {
 }
 # It knows of no platform: a list that is empty is not all hosts.
 SECOND = {"ansible_host": "10.0.0.2", "loki_memory": "3g", "monitoring_platform_hosts": []}
+LABELS = {f"{role}_extra_labels": {"of": "{{ monitoring_environment }}"} for role in ("cadvisor", "node_exporter")}
+# One that is another each time that it is worked out.
+THIRD = {"ansible_host": "10.0.0.3", "monitoring_environment": "{{ 999999999 | random }}", **LABELS}
 INVENTORY = {
     "all": {
         "vars": {"ansible_connection": "local", **VALUES},
         "children": {
             "monitoring": {"hosts": {"server": {"ansible_host": "10.0.0.1"}}},
             "platform": {"hosts": {"server": {}}},
-            "monitored": {"hosts": {"server": {}, "second": SECOND}},
+            "monitored": {"hosts": {"server": {}, "second": SECOND, "third": THIRD}},
         },
     }
 }
@@ -106,7 +109,7 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> Plans:
     return {
         (how, host): json.loads((folder / f"{how}-{host}.json").read_text())
         for how in ("together", "alone")
-        for host in ("server", "second")
+        for host in ("server", "second", "third")
     }
 
 
@@ -115,7 +118,11 @@ def test_each_host_gets_the_services_of_its_groups(plans: Plans) -> None:
     watched = [*ENTRIES["services"][0]["roles"], "maintenance"]
     assert PLACES[0] == "{{ monitoring_hosts }}"
     assert sorted(plans["together", "second"]) == sorted(watched)
-    assert {name: len(plan) for (_how, name), plan in plans.items()} == {"server": len(ROLES), "second": len(watched)}
+    assert {name: len(plan) for (_how, name), plan in plans.items()} == {
+        "server": len(ROLES),
+        "second": len(watched),
+        "third": len(watched),
+    }
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -127,6 +134,14 @@ def test_a_service_is_described_as_its_role_does_alone(plans: Plans, role: str) 
             asked = ("name", "state", "config_dir", "data_dir", "keep", "files", "ready", "stop_timeout", "converted")
             together, alone = ({key: plan[key] for key in asked} for plan in (together, t.cast("dict", alone)))
         assert together == alone
+
+
+def test_a_value_is_worked_out_once_for_all_services_of_a_host(plans: Plans) -> None:
+    first, other = (plans["together", "third"][role]["labels"]["of"] for role in ("cadvisor", "node_exporter"))
+    assert first.isdecimal()
+    assert first == other
+    alone = [plans["alone", "third"][role]["labels"]["of"] for role in ("cadvisor", "node_exporter")]
+    assert alone[0] != alone[1]
 
 
 def test_of_the_collectors_one_stays(plans: Plans) -> None:
