@@ -104,8 +104,10 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> Plans:
         for how, tasks in {"together": together, "alone": alone}.items()
     ]
     (folder / "play.json").write_text(json.dumps(plays))
-    done = ansible(folder, "-i", str(folder / "hosts.json"), str(folder / "play.json"))
+    done = ansible(folder, "-vvv", "--diff", "-i", str(folder / "hosts.json"), str(folder / "play.json"))
     assert done.returncode == 0, done.stdout + done.stderr
+    # However wordy it is.
+    assert "hunter2" not in done.stdout + done.stderr
     return {
         (how, host): json.loads((folder / f"{how}-{host}.json").read_text())
         for how in ("together", "alone")
